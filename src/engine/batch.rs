@@ -1,0 +1,207 @@
+//! [`WriteBatch`]: operations that are applied all or nothing.
+//!
+//! A batch lays its records out as they will stand in the log, so that a commit stamps headers and
+//! writes the buffer as it is: a value is copied once, from the caller into the batch. Body
+//! checksums are computed here too, while the bytes are in the cache and no lock is held.
+
+use super::error::WriteError;
+use crate::format::record::{self, Kind, RECORD_HEADER_LEN};
+use crate::limits::{
+    BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX,
+};
+
+/// Operations on any number of collections that are applied together or not at all.
+///
+/// Later operations on a key win over earlier ones. A batch can be reused after
+/// [`WriteBatch::reset`], which keeps its buffer.
+///
+/// ```
+/// # fn main() -> Result<(), siltstone::WriteError> {
+/// let mut batch = siltstone::WriteBatch::new();
+/// batch.put("nodes", b"n1", b"text")?;
+/// batch.delete("nodes", b"n0")?;
+/// assert_eq!(batch.len(), 2);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Default)]
+pub struct WriteBatch {
+    /// Records, each with a header whose collection, index and checksum are still to be stamped.
+    pub(super) buf: Vec<u8>,
+    pub(super) records: Vec<BatchRecord>,
+    /// The collections named so far; [`BatchRecord::name`] points here.
+    pub(super) names: Vec<String>,
+}
+
+/// Where one record stands in [`WriteBatch::buf`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchRecord {
+    pub(super) offset: usize,
+    pub(super) name: u32,
+}
+
+/// One operation of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOp<'a> {
+    /// Sets a key.
+    Put {
+        /// The collection's name.
+        collection: &'a str,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Removes a key; no error if it is absent.
+    Delete {
+        /// The collection's name.
+        collection: &'a str,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Removes every key of a collection.
+    Clear {
+        /// The collection's name.
+        collection: &'a str,
+    },
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for `bytes` of records.
+    pub fn with_capacity(bytes: usize) -> Self {
+        WriteBatch { buf: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Adds "set `key` in `collection` to `value`".
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::TooLarge`] if the name, the key, the value or the number of operations is
+    /// over its limit (see [`crate::limits`]). Data: the batch is as it was.
+    pub fn put(&mut self, collection: &str, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        check("value", value.len(), VALUE_LEN_MAX)?;
+        self.buf.reserve(RECORD_HEADER_LEN + key.len() + value.len() + 8);
+        self.put_with(collection, key, |buf| buf.extend_from_slice(value))
+    }
+
+    /// As [`WriteBatch::put`], with a value that `encode` appends to the batch's own buffer: no
+    /// copy in between. `encode` must only append.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBatch::put`].
+    pub fn put_with(
+        &mut self,
+        collection: &str,
+        key: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), WriteError> {
+        self.push(Kind::Put, collection, key, encode)
+    }
+
+    /// Adds "remove `key` from `collection`".
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBatch::put`].
+    pub fn delete(&mut self, collection: &str, key: &[u8]) -> Result<(), WriteError> {
+        self.push(Kind::Delete, collection, key, |_| {})
+    }
+
+    /// Adds "remove everything from `collection`", at a cost that does not depend on how much
+    /// that is. The collection stays, empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBatch::put`].
+    pub fn clear(&mut self, collection: &str) -> Result<(), WriteError> {
+        self.push(Kind::Clear, collection, b"", |_| {})
+    }
+
+    /// How many operations the batch holds.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True if the batch holds no operation.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes that the batch's records will take in the log.
+    pub fn byte_len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Empties the batch and keeps its buffers.
+    pub fn reset(&mut self) {
+        self.buf.clear();
+        self.records.clear();
+        self.names.clear();
+    }
+
+    /// The operations in the order they were added.
+    pub fn ops(&self) -> impl Iterator<Item = BatchOp<'_>> {
+        self.records.iter().filter_map(|r| {
+            let collection = self.names.get(r.name as usize)?.as_str();
+            let record = record::Record::parse(self.buf.get(r.offset..)?)?;
+            Some(match record.header.kind {
+                Kind::Put => BatchOp::Put { collection, key: record.key, value: record.value },
+                Kind::Delete => BatchOp::Delete { collection, key: record.key },
+                Kind::Clear => BatchOp::Clear { collection },
+                Kind::CreateCollection => return None,
+            })
+        })
+    }
+
+    /// Appends one record. Requires nothing; leaves the batch unchanged on error.
+    fn push(
+        &mut self,
+        kind: Kind,
+        collection: &str,
+        key: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), WriteError> {
+        check("collection name", collection.len(), COLLECTION_NAME_LEN_MAX)?;
+        check("key", key.len(), KEY_LEN_MAX)?;
+        check("batch operations", self.records.len() + 1, BATCH_OPS_MAX)?;
+        let offset = self.buf.len();
+        let value_len = record::append_body(&mut self.buf, key, encode);
+        if let Err(e) = check("value", value_len, VALUE_LEN_MAX) {
+            self.buf.truncate(offset);
+            return Err(e);
+        }
+        record::finish_body(&mut self.buf, offset, kind, key.len(), value_len);
+        let name = self.intern(collection);
+        self.records.push(BatchRecord { offset, name });
+        Ok(())
+    }
+
+    /// The place of `collection` in `names`. Batches mostly name a few collections in runs.
+    fn intern(&mut self, collection: &str) -> u32 {
+        let last = self.records.last().map(|r| r.name);
+        if let Some(name) = last
+            && self.names.get(name as usize).is_some_and(|n| n == collection)
+        {
+            return name;
+        }
+        let found = self.names.iter().position(|n| n == collection);
+        let index = found.unwrap_or_else(|| {
+            self.names.push(collection.to_owned());
+            self.names.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+}
+
+/// Returns [`WriteError::TooLarge`] if `len` is over `max`.
+fn check(what: &'static str, len: usize, max: usize) -> Result<(), WriteError> {
+    if len > max {
+        return Err(WriteError::TooLarge { what, len: len as u64, max: max as u64 });
+    }
+    Ok(())
+}

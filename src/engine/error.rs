@@ -1,0 +1,220 @@
+//! What can go wrong, by what was called. Each variant says what became of the data.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::vfs::IoError;
+
+/// Bytes that are not what was written, with their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is corrupt at byte {}: {}", self.file.display(), self.offset, self.what)
+    }
+}
+
+impl Error for Corruption {}
+
+/// Why a store could not be opened. The store is as it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The storage failed. Retry: when its cause is gone.
+    Io(IoError),
+    /// Bytes that were acknowledged as durable are damaged or missing: nothing was changed.
+    /// Restore a backup, or copy the directory and salvage.
+    Corrupt(Corruption),
+    /// Another process has the store open for writing.
+    Locked {
+        /// The store.
+        dir: PathBuf,
+        /// The process id that the holder wrote, as text; empty if it could not be read.
+        holder: String,
+    },
+    /// There is no store in the directory, and the options say not to create one.
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The store was written in a format that this version does not read.
+    Version {
+        /// The file that says so.
+        file: PathBuf,
+        /// The format's version found, major and minor.
+        found: (u16, u16),
+    },
+    /// An option is out of its range.
+    InvalidOption(String),
+}
+
+/// Why a read failed. Nothing was changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The storage failed. Retry: may succeed.
+    Io(IoError),
+    /// The record is damaged on disk; others can still be read. `check` lists all damage.
+    Corrupt(Corruption),
+}
+
+/// Why a write failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// Over a limit. Data: nothing was written. Retry: with less.
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        len: u64,
+        /// How large it may be.
+        max: u64,
+    },
+    /// The device is full. Data: nothing of this batch was written, everything older is intact.
+    /// Retry: when there is space again; no reopen is needed.
+    Full(IoError),
+    /// The storage failed before the batch was complete. Data: the batch is not there, and will
+    /// not be after a reopen. Retry: may succeed.
+    Io(IoError),
+    /// A sync failed, now or earlier: what was not yet durable may be lost, whatever the system
+    /// says later. Data: everything acknowledged as durable is intact; the batch may or may not
+    /// be there after a reopen. Engine: refuses writes until reopened, reads go on.
+    Poisoned(IoError),
+    /// An overwritten record, which must be read to be accounted for, is damaged. Data: the batch
+    /// is in the log; the index may be incomplete. Engine: refuses writes until reopened.
+    Corrupt(Corruption),
+    /// The store was opened for reading only. Data: unchanged.
+    ReadOnly,
+    /// The store was closed. Data: nothing was written.
+    Closed,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Io(e) => write!(f, "cannot open the store: {e}"),
+            OpenError::Corrupt(e) => {
+                write!(f, "{e}; nothing was changed, restore a backup or copy the store first")
+            }
+            OpenError::Locked { dir, holder } if holder.is_empty() => {
+                write!(f, "store {} is open for writing elsewhere", dir.display())
+            }
+            OpenError::Locked { dir, holder } => {
+                write!(f, "store {} is open for writing in process {holder}", dir.display())
+            }
+            OpenError::Missing { dir } => write!(f, "there is no store in {}", dir.display()),
+            OpenError::Version { file, found } => write!(
+                f,
+                "{} has format version {}.{}, this program reads {}.x",
+                file.display(),
+                found.0,
+                found.1,
+                crate::format::FORMAT_MAJOR
+            ),
+            OpenError::InvalidOption(what) => write!(f, "invalid option: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(e) => write!(f, "cannot read: {e}"),
+            ReadError::Corrupt(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::TooLarge { what, len, max } => {
+                write!(f, "{what} of {len} is over the limit of {max}; nothing was written")
+            }
+            WriteError::Full(e) => {
+                write!(f, "no space left, nothing was written; free space and retry: {e}")
+            }
+            WriteError::Io(e) => write!(f, "write failed, the batch is not there: {e}"),
+            WriteError::Poisoned(e) => {
+                write!(f, "a sync failed, the store refuses writes until reopened: {e}")
+            }
+            WriteError::Corrupt(e) => {
+                write!(f, "an overwritten record is damaged, writes are refused: {e}")
+            }
+            WriteError::ReadOnly => write!(f, "the store is open for reading only"),
+            WriteError::Closed => write!(f, "the store is closed"),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            OpenError::Io(e) => Some(e),
+            OpenError::Corrupt(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl Error for ReadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ReadError::Io(e) => Some(e),
+            ReadError::Corrupt(e) => Some(e),
+        }
+    }
+}
+
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => Some(e),
+            WriteError::Corrupt(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<IoError> for OpenError {
+    fn from(e: IoError) -> Self {
+        OpenError::Io(e)
+    }
+}
+
+impl From<Corruption> for OpenError {
+    fn from(e: Corruption) -> Self {
+        OpenError::Corrupt(e)
+    }
+}
+
+impl From<IoError> for ReadError {
+    fn from(e: IoError) -> Self {
+        ReadError::Io(e)
+    }
+}
+
+impl From<Corruption> for ReadError {
+    fn from(e: Corruption) -> Self {
+        ReadError::Corrupt(e)
+    }
+}
+
+impl From<ReadError> for OpenError {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Io(e) => OpenError::Io(e),
+            ReadError::Corrupt(e) => OpenError::Corrupt(e),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Siltstone: an embedded, append-only log storage engine.
+pub mod engine;
+mod format;
+pub mod limits;
+pub mod vfs;
+#[cfg(feature = "stores")]
+pub mod kv;
+pub use engine::{BatchOp, Corruption, Durability, OpenError, ReadError, WriteBatch, WriteError};
