@@ -1,8 +1,13 @@
 //! Siltstone: an embedded, append-only log storage engine.
 pub mod engine;
 mod format;
-pub mod limits;
-pub mod vfs;
+mod index;
 #[cfg(feature = "stores")]
 pub mod kv;
-pub use engine::{BatchOp, Corruption, Durability, OpenError, ReadError, WriteBatch, WriteError};
+pub mod limits;
+pub mod vfs;
+
+pub use engine::{
+    BatchOp, Collection, Commit, Corruption, Db, Durability, Entry, OpenError, Options, Pending,
+    ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify, WriteBatch, WriteError,
+};

@@ -5,7 +5,7 @@
 //! checksums are computed here too, while the bytes are in the cache and no lock is held.
 
 use super::error::WriteError;
-use crate::format::record::{self, Kind, RECORD_HEADER_LEN};
+use crate::format::record::{self, FRAME_HEADER_LEN, Kind, RECORD_HEADER_LEN};
 use crate::limits::{
     BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX,
 };
@@ -25,7 +25,8 @@ use crate::limits::{
 /// ```
 #[derive(Debug, Default)]
 pub struct WriteBatch {
-    /// Records, each with a header whose collection, index and checksum are still to be stamped.
+    /// Room for a frame header, then records, each with a header whose collection, index and
+    /// checksum are still to be stamped.
     pub(super) buf: Vec<u8>,
     pub(super) records: Vec<BatchRecord>,
     /// The collections named so far; [`BatchRecord::name`] points here.
@@ -134,7 +135,7 @@ impl WriteBatch {
 
     /// Bytes that the batch's records will take in the log.
     pub fn byte_len(&self) -> usize {
-        self.buf.len()
+        self.buf.len().saturating_sub(FRAME_HEADER_LEN)
     }
 
     /// Empties the batch and keeps its buffers.
@@ -169,7 +170,7 @@ impl WriteBatch {
         check("collection name", collection.len(), COLLECTION_NAME_LEN_MAX)?;
         check("key", key.len(), KEY_LEN_MAX)?;
         check("batch operations", self.records.len() + 1, BATCH_OPS_MAX)?;
-        let offset = self.buf.len();
+        let offset = self.start_record();
         let value_len = record::append_body(&mut self.buf, key, encode);
         if let Err(e) = check("value", value_len, VALUE_LEN_MAX) {
             self.buf.truncate(offset);
@@ -179,6 +180,26 @@ impl WriteBatch {
         let name = self.intern(collection);
         self.records.push(BatchRecord { offset, name });
         Ok(())
+    }
+
+    /// Adds the record that binds the collection `names[name]` to its id.
+    pub(super) fn push_create(&mut self, name: usize, text: &str) -> Result<(), WriteError> {
+        check("batch operations", self.records.len() + 1, BATCH_OPS_MAX)?;
+        let offset = self.start_record();
+        let encode = |buf: &mut Vec<u8>| buf.extend_from_slice(text.as_bytes());
+        let len = record::append_body(&mut self.buf, b"", encode);
+        record::finish_body(&mut self.buf, offset, Kind::CreateCollection, 0, len);
+        let name = u32::try_from(name).unwrap_or(u32::MAX);
+        self.records.push(BatchRecord { offset, name });
+        Ok(())
+    }
+
+    /// Where the next record starts.
+    fn start_record(&mut self) -> usize {
+        if self.buf.is_empty() {
+            self.buf.resize(FRAME_HEADER_LEN, 0);
+        }
+        self.buf.len()
     }
 
     /// The place of `collection` in `names`. Batches mostly name a few collections in runs.

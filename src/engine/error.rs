@@ -90,9 +90,6 @@ pub enum WriteError {
     /// says later. Data: everything acknowledged as durable is intact; the batch may or may not
     /// be there after a reopen. Engine: refuses writes until reopened, reads go on.
     Poisoned(IoError),
-    /// An overwritten record, which must be read to be accounted for, is damaged. Data: the batch
-    /// is in the log; the index may be incomplete. Engine: refuses writes until reopened.
-    Corrupt(Corruption),
     /// The store was opened for reading only. Data: unchanged.
     ReadOnly,
     /// The store was closed. Data: nothing was written.
@@ -148,9 +145,6 @@ impl fmt::Display for WriteError {
             WriteError::Poisoned(e) => {
                 write!(f, "a sync failed, the store refuses writes until reopened: {e}")
             }
-            WriteError::Corrupt(e) => {
-                write!(f, "an overwritten record is damaged, writes are refused: {e}")
-            }
             WriteError::ReadOnly => write!(f, "the store is open for reading only"),
             WriteError::Closed => write!(f, "the store is closed"),
         }
@@ -180,9 +174,15 @@ impl Error for WriteError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => Some(e),
-            WriteError::Corrupt(e) => Some(e),
             _ => None,
         }
+    }
+}
+
+impl WriteError {
+    /// The error of an append that wrote nothing that counts.
+    pub(super) fn from_append(e: IoError) -> Self {
+        if e.is_full() { WriteError::Full(e) } else { WriteError::Io(e) }
     }
 }
 

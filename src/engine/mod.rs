@@ -1,15 +1,38 @@
-//! The storage engine.
-mod batch;
-mod error;
-pub use batch::{BatchOp, WriteBatch};
-pub use error::{Corruption, OpenError, ReadError, WriteError};
+//! The storage engine: an append-only log that is the data, and an index of it in memory.
+//!
+//! Read [`Db::write`] for the write path (`commit.rs`), [`Db::get`] for the read path (`read.rs`),
+//! [`Db::open_with`] for the open path (`open.rs`, `recovery.rs`, `tail.rs`, `load.rs`).
 
-/// When a write counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Handed to the operating system: survives the death of the process, not a power cut.
-    #[default]
-    Buffered,
-    /// On the device: survives a power cut once the call has returned.
-    Sync,
-}
+mod batch;
+mod catalog;
+mod check;
+mod commit;
+mod core;
+mod db;
+mod error;
+mod iter;
+mod load;
+mod maintenance;
+mod manifest;
+mod open;
+mod options;
+mod pending;
+mod poison;
+mod read;
+mod recovery;
+mod segments;
+mod stats;
+mod sync;
+mod tail;
+
+pub use batch::{BatchOp, WriteBatch};
+pub use check::CheckReport;
+pub use commit::Commit;
+pub use db::{Collection, Db};
+pub use error::{Corruption, OpenError, ReadError, WriteError};
+pub use iter::{Entry, Iter};
+pub use options::{Durability, Options, ReadMode, Verify};
+pub use pending::Pending;
+pub use read::ValueRef;
+pub use recovery::{Case, Decision, Note, RecoveryReport};
+pub use stats::{SegmentStats, Stats};

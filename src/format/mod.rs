@@ -5,7 +5,12 @@
 
 pub mod bytes;
 pub mod checksum;
+pub mod codec;
+pub mod hint;
+pub mod manifest;
 pub mod record;
+pub mod scan;
+pub mod segment;
 
 /// Version of the file format: raised when an older reader could not read a newer store.
 pub const FORMAT_MAJOR: u16 = 1;

@@ -13,7 +13,7 @@
 //! | offset | size | field | meaning |
 //! |---|---|---|---|
 //! | 0 | 4 | checksum | of bytes 4..40, salted by the segment, bound to the frame's offset |
-//! | 4 | 1 | kind | `0xF5` batch, `0xA5` mark (no records), `0xE5` end of the segment's log |
+//! | 4 | 1 | kind | `0xF5` batch, `0xE5` end of the segment's log (no records) |
 //! | 5 | 1 | flags | bit 0 first frame of its batch, bit 1 last frame of its batch |
 //! | 6 | 2 | reserved | zero |
 //! | 8 | 4 | len | bytes of records that follow, divided by 8 |
@@ -228,14 +228,17 @@ pub fn stamp_record(record: &mut [u8], salt: u32, collection: u32, index: u32) {
     put_at(record, RECORD_CHECKSUM, &sum.to_le_bytes());
 }
 
+/// The key of the record that starts at `start`, unverified; empty if there is none.
+pub fn key_at(buf: &[u8], start: usize) -> &[u8] {
+    buf.get(start..).and_then(Record::parse).map_or(&[], |record| record.key)
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
     /// A write batch, or a part of one.
     Batch = 0xF5,
-    /// No records: carries a watermark (written at a clean close).
-    Mark = 0xA5,
     /// No records: nothing of the log follows in this segment.
     End = 0xE5,
 }
@@ -287,7 +290,6 @@ impl FrameHeader {
         let bytes = bytes.get(..FRAME_HEADER_LEN)?;
         let kind = match bytes.get(FRAME_KIND)? {
             0xF5 => FrameKind::Batch,
-            0xA5 => FrameKind::Mark,
             0xE5 => FrameKind::End,
             _ => return None,
         };

@@ -1,0 +1,158 @@
+//! Collections: names, ids, and the index of each.
+//!
+//! A name is interned once, by a create record in the log, and is a number from then on. An id is
+//! given out in memory when the first batch that names the collection is prepared; every batch
+//! carries the create record until one of them has been appended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::error::WriteError;
+use super::segments::Segment;
+use crate::index::Index;
+use crate::limits::COLLECTIONS_MAX;
+
+/// One collection.
+pub(super) struct CollectionState {
+    pub(super) id: u32,
+    pub(super) name: String,
+    /// Its create record is in the log.
+    pub(super) is_logged: AtomicBool,
+    /// A key was put into it: it is listed. Deleting and clearing a collection that never was does
+    /// not bring it into being.
+    pub(super) is_listed: AtomicBool,
+    index: RwLock<Arc<Index>>,
+    /// Live bytes and records by segment slot, so that clearing needs no walk over the keys.
+    live: Mutex<HashMap<u32, (Arc<Segment>, u64, u64)>>,
+}
+
+impl CollectionState {
+    fn new(id: u32, name: String) -> Self {
+        CollectionState {
+            id,
+            name,
+            is_logged: AtomicBool::new(false),
+            is_listed: AtomicBool::new(false),
+            index: RwLock::default(),
+            live: Mutex::default(),
+        }
+    }
+
+    /// The index as of now.
+    pub(super) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read())
+    }
+
+    /// Counts `records` of `bytes` together that became live in `segment`.
+    pub(super) fn add_live(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
+        segment.add_live(bytes, records);
+        let mut live = self.live.lock();
+        let entry = live.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
+        entry.1 = entry.1.wrapping_add(bytes);
+        entry.2 = entry.2.wrapping_add(records);
+    }
+
+    /// Counts a record of `len` bytes in `segment` as dead.
+    pub(super) fn sub_live(&self, segment: &Arc<Segment>, len: u64) {
+        segment.sub_live(len, 1);
+        // During the load a record may be counted out before the run it belongs to was counted
+        // in: the sums wrap, and come right.
+        let mut live = self.live.lock();
+        let entry = live.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
+        {
+            entry.1 = entry.1.wrapping_sub(len);
+            entry.2 = entry.2.wrapping_sub(1);
+        }
+    }
+
+    /// Forgets every key. Costs the number of segments that hold some, not the number of keys.
+    pub(super) fn clear(&self) {
+        *self.index.write() = Arc::default();
+        for (segment, bytes, records) in self.live.lock().drain().map(|(_, entry)| entry) {
+            segment.sub_live(bytes, records);
+        }
+    }
+}
+
+/// All collections of a store.
+#[derive(Default)]
+pub(super) struct Catalog {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_name: HashMap<String, u32>,
+    by_id: Vec<Option<Arc<CollectionState>>>,
+}
+
+impl Catalog {
+    /// The collection called `name`, if a write has named it.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<CollectionState>> {
+        let inner = self.inner.read();
+        let id = *inner.by_name.get(name)?;
+        inner.by_id.get(id as usize)?.clone()
+    }
+
+    /// The collection with `id`.
+    pub(super) fn by_id(&self, id: u32) -> Option<Arc<CollectionState>> {
+        self.inner.read().by_id.get(id as usize)?.clone()
+    }
+
+    /// The collection called `name`, with a new id if there is none.
+    pub(super) fn find_or_reserve(
+        &self,
+        name: &str,
+    ) -> Result<Arc<CollectionState>, WriteError> {
+        if let Some(found) = self.find(name) {
+            return Ok(found);
+        }
+        let mut inner = self.inner.write();
+        if let Some(id) = inner.by_name.get(name)
+            && let Some(Some(found)) = inner.by_id.get(*id as usize)
+        {
+            return Ok(Arc::clone(found));
+        }
+        let id = u32::try_from(inner.by_id.len()).unwrap_or(u32::MAX);
+        if id >= COLLECTIONS_MAX {
+            return Err(WriteError::TooLarge {
+                what: "number of collections",
+                len: u64::from(id) + 1,
+                max: u64::from(COLLECTIONS_MAX),
+            });
+        }
+        let state = Arc::new(CollectionState::new(id, name.to_owned()));
+        inner.by_name.insert(name.to_owned(), id);
+        inner.by_id.push(Some(Arc::clone(&state)));
+        Ok(state)
+    }
+
+    /// Enters a collection that the log names. False if the name or the id is taken by another,
+    /// or out of range.
+    pub(super) fn restore(&self, id: u32, name: &str) -> bool {
+        let mut inner = self.inner.write();
+        if let Some(known) = inner.by_name.get(name) {
+            return *known == id;
+        }
+        let index = id as usize;
+        if id >= COLLECTIONS_MAX || matches!(inner.by_id.get(index), Some(Some(_))) {
+            return false;
+        }
+        if inner.by_id.len() <= index {
+            inner.by_id.resize(index + 1, None);
+        }
+        let state = CollectionState::new(id, name.to_owned());
+        state.is_logged.store(true, Ordering::Release);
+        inner.by_id[index] = Some(Arc::new(state));
+        inner.by_name.insert(name.to_owned(), id);
+        true
+    }
+
+    /// All collections, listed or not, by id.
+    pub(super) fn all(&self) -> Vec<Arc<CollectionState>> {
+        self.inner.read().by_id.iter().flatten().cloned().collect()
+    }
+}

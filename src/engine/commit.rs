@@ -1,0 +1,381 @@
+//! The write path: stamp -> append -> apply -> sync.
+//!
+//! 1. *Stamp*, no lock held: collections get their ids, record headers their checksums.
+//! 2. *Append*, log lock: room is made, the frame header is signed, one write per frame.
+//! 3. *Apply*, apply lock, taken before the log lock is let go: the index learns the locations in
+//!    the order of the log, while the next writer already appends.
+//! 4. *Sync*, no lock, if asked for: shared with every other writer that waits (see [`super::sync`]).
+//!
+//! What a power cut leaves behind, by byte: a frame counts only if every byte of it is right, and
+//! a batch only with its last frame, so a cut anywhere before the last byte leaves no trace of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::batch::WriteBatch;
+use super::catalog::CollectionState;
+use super::core::{Core, Log};
+use super::error::WriteError;
+use super::options::Durability;
+use super::segments::Segment;
+use crate::format::hint::{self, Hint};
+use crate::format::record::{
+    self, FRAME_HEADER_LEN, FrameHeader, FrameKind, Kind, RecordHeader, RecordsChecksum,
+};
+use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::index::Location;
+
+/// Room that every segment keeps for its end frame.
+pub(super) const END_RESERVE: u64 = FRAME_HEADER_LEN as u64;
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// The sequence number after the batch's last record: wait for it to be durable.
+    pub(crate) next_seqno: u64,
+    /// How many of the batch's deletions found their key.
+    pub deleted: u64,
+}
+
+/// What the engine itself wants to know about a write.
+pub(super) struct Written {
+    pub(super) commit: Commit,
+    /// A segment is to be sealed or prepared.
+    pub(super) wants_maintenance: bool,
+}
+
+/// A batch that is ready for the log.
+struct Stamped {
+    collections: Vec<Arc<CollectionState>>,
+    /// The records' places in the buffer, kinds, lengths, key hashes, collections.
+    records: Vec<StampedRecord>,
+    salt: u32,
+    /// Nothing but deletions: may use the room kept for them when the device is full.
+    only_deletes: bool,
+}
+
+#[derive(Clone, Copy)]
+struct StampedRecord {
+    start: usize,
+    len: usize,
+    kind: Kind,
+    hash: u64,
+    /// Index into [`Stamped::collections`].
+    collection: usize,
+}
+
+/// Where a run of records was appended.
+struct Placed {
+    segment: Arc<Segment>,
+    /// Index of the first record of the run.
+    first_record: usize,
+    records: usize,
+    /// Offset of the first record in the segment.
+    offset: u64,
+    base: u64,
+}
+
+impl Core {
+    /// Appends `batch` and applies it; syncs if asked to.
+    pub(super) fn write(
+        &self,
+        batch: &mut WriteBatch,
+        durability: Durability,
+    ) -> Result<Written, WriteError> {
+        let written = self.append_batch(batch)?;
+        if durability == Durability::Sync {
+            self.sync_upto(written.commit.next_seqno)?;
+        }
+        if self.options.inline_maintenance {
+            // The batch is in the log: what fails here is tried again by the next write.
+            let _ = self.maintain();
+        }
+        Ok(written)
+    }
+
+    fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+        let own = (batch.buf.len(), batch.records.len());
+        let result = self.append_stamped(batch);
+        // Take the create records out again: the batch is the caller's.
+        batch.buf.truncate(own.0);
+        batch.records.truncate(own.1);
+        result
+    }
+
+    fn append_stamped(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+        self.check_writable()?;
+        let salt = self.log.lock().active.as_ref().map_or(0, |s| s.salt);
+        let mut stamped = self.stamp(batch, salt)?;
+        let mut log = self.log.lock();
+        self.check_writable()?;
+        if log.is_closed {
+            return Err(WriteError::Closed);
+        }
+        if stamped.records.is_empty() {
+            let commit = Commit { next_seqno: log.next_seqno, deleted: 0 };
+            return Ok(Written { commit, wants_maintenance: false });
+        }
+        let placed = self.append_frames(&mut log, batch, &mut stamped)?;
+        let next_seqno = log.next_seqno;
+        let wants_maintenance = log.announce(self.options.segment_len);
+        let applying = self.apply.lock();
+        drop(log);
+        let deleted = self.apply(&batch.buf, &stamped, &placed);
+        drop(applying);
+        Ok(Written { commit: Commit { next_seqno, deleted }, wants_maintenance })
+    }
+
+    /// Gives every record its collection, index and checksum, for a segment with `salt`.
+    fn stamp(&self, batch: &mut WriteBatch, salt: u32) -> Result<Stamped, WriteError> {
+        let names = std::mem::take(&mut batch.names);
+        let collections: Result<Vec<_>, _> =
+            names.iter().map(|name| self.catalog.find_or_reserve(name)).collect();
+        batch.names = names;
+        let collections = collections?;
+        for (i, collection) in collections.iter().enumerate() {
+            if !collection.is_logged.load(Ordering::Acquire) {
+                batch.push_create(i, &collection.name)?;
+            }
+        }
+        let mut records = Vec::with_capacity(batch.records.len());
+        for (i, place) in batch.records.iter().enumerate() {
+            let bytes = batch.buf.get_mut(place.offset..).unwrap_or(&mut []);
+            let Some(parsed) = record::Record::parse(bytes) else { continue };
+            let (kind, len) = (parsed.header.kind, parsed.header.record_len());
+            let has_key = matches!(kind, Kind::Put | Kind::Delete);
+            let hash = if has_key { hint::hash_key(self.hash_seed, parsed.key) } else { 0 };
+            let collection = place.name as usize;
+            let id = collections.get(collection).map_or(0, |c| c.id);
+            record::stamp_record(bytes, salt, id, u32::try_from(i).unwrap_or(u32::MAX));
+            records.push(StampedRecord { start: place.offset, len, kind, hash, collection });
+        }
+        let only_deletes = records.iter().all(|r| r.kind != Kind::Put);
+        Ok(Stamped { collections, records, salt, only_deletes })
+    }
+
+    /// Appends the batch: as one frame where it fits into a segment, as several otherwise.
+    /// Requires: log lock held.
+    fn append_frames(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        batch: &mut WriteBatch,
+        stamped: &mut Stamped,
+    ) -> Result<Vec<Placed>, WriteError> {
+        let header_len = FRAME_HEADER_LEN as u64;
+        let frame_len_max = self.options.segment_len - SEGMENT_HEADER_LEN - END_RESERVE;
+        let mut placed = Vec::new();
+        let mut first = 0;
+        while first < stamped.records.len() {
+            // As many records as fit into one segment; at least one, however large.
+            let mut len = 0;
+            let mut end = first;
+            while let Some(r) = stamped.records.get(end) {
+                if end > first && header_len + len + r.len as u64 > frame_len_max {
+                    break;
+                }
+                len += r.len as u64;
+                end += 1;
+            }
+            self.make_room(log, header_len + len, stamped.only_deletes)?;
+            let Some(active) = log.active.clone() else { return Err(WriteError::Closed) };
+            if active.salt != stamped.salt || placed.len() + first > 0 {
+                restamp(batch, stamped, &active, first, end);
+            }
+            let is_last = end == stamped.records.len();
+            let run = first..end;
+            placed.push(self.append_frame(log, batch, stamped, run, is_last)?);
+            first = end;
+        }
+        Ok(placed)
+    }
+
+    /// Writes one frame with the records of `run` at the end of the log, or nothing.
+    /// Requires: log lock held, room made, records stamped for the active segment.
+    fn append_frame(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        batch: &mut WriteBatch,
+        stamped: &Stamped,
+        run: std::ops::Range<usize>,
+        is_last: bool,
+    ) -> Result<Placed, WriteError> {
+        let Some(segment) = log.active.clone() else { return Err(WriteError::Closed) };
+        let records = stamped.records.get(run.clone()).unwrap_or(&[]);
+        let start = records.first().map_or(0, |r| r.start);
+        let end = records.last().map_or(0, |r| r.start + r.len);
+        let mut checksum = RecordsChecksum::new(segment.salt);
+        for r in records {
+            checksum.add(batch.buf.get(r.start..).unwrap_or(&[]));
+        }
+        let header = FrameHeader {
+            kind: FrameKind::Batch,
+            first: run.start == 0,
+            last: is_last,
+            len: (end - start) as u64,
+            count: u32::try_from(records.len()).unwrap_or(u32::MAX),
+            records_checksum: checksum.finish(),
+            epoch: self.epoch,
+            base: log.next_seqno,
+            watermark: self.watermark(),
+        };
+        // The first 40 bytes of the buffer are free for the header of the first frame. Those of
+        // later frames, which only batches larger than a segment have, go over records that are
+        // already written.
+        let header_at = start - FRAME_HEADER_LEN;
+        let saved: Option<Vec<u8>> = (run.start > 0)
+            .then(|| batch.buf.get(header_at..start).unwrap_or(&[]).to_vec());
+        let bytes = header.encode(segment.salt, log.offset);
+        if let Some(place) = batch.buf.get_mut(header_at..start) {
+            place.copy_from_slice(&bytes);
+        }
+        let written = segment.write_at(batch.buf.get(header_at..end).unwrap_or(&[]), log.offset);
+        if let (Some(saved), Some(place)) = (saved, batch.buf.get_mut(header_at..start)) {
+            place.copy_from_slice(&saved);
+        }
+        if let Err(e) = written {
+            self.take_back(&segment, log.offset)?;
+            return Err(WriteError::from_append(e));
+        }
+        let placed = Placed {
+            offset: log.offset + FRAME_HEADER_LEN as u64,
+            base: log.next_seqno,
+            first_record: run.start,
+            records: records.len(),
+            segment,
+        };
+        self.advance(log, header.count, (end - header_at) as u64);
+        Ok(placed)
+    }
+
+    /// Moves the end of the log behind a frame that was written. Requires: log lock held.
+    pub(super) fn advance(&self, log: &mut MutexGuard<'_, Log>, count: u32, len: u64) {
+        log.offset += len;
+        let base = log.next_seqno;
+        log.next_seqno += u64::from(count);
+        if let Some(active) = &log.active {
+            if active.first.load(Ordering::Relaxed) == 0 && count > 0 {
+                active.first.store(base, Ordering::Relaxed);
+            }
+            active.next.store(log.next_seqno, Ordering::Relaxed);
+            active.end.store(log.offset, Ordering::Release);
+        }
+        self.appended_bytes.fetch_add(len, Ordering::Relaxed);
+    }
+
+    /// Makes sure that a frame whose write failed at `offset` is not there: the write may have
+    /// put some or all of it into the file. If that cannot be done the store is poisoned, since
+    /// the frame might appear at the next open although its writer was told that it failed.
+    pub(super) fn take_back(&self, segment: &Segment, offset: u64) -> Result<(), WriteError> {
+        let undo = || {
+            let mut header = [0; FRAME_HEADER_LEN];
+            let read = segment.read_at(&mut header, offset)?;
+            if header.iter().take(read).all(|b| *b == 0) {
+                return Ok(());
+            }
+            segment.write_at(&[0; FRAME_HEADER_LEN][..read], offset)
+        };
+        undo().map_err(|e| self.poison.set(e))
+    }
+
+    /// Brings the appended records into the index; returns how many deletions found their key.
+    /// Requires: apply lock held, taken in the order of the log.
+    fn apply(&self, buf: &[u8], stamped: &Stamped, placed: &[Placed]) -> u64 {
+        let mut deleted = 0;
+        for run in placed {
+            let records = stamped.records.iter().skip(run.first_record).take(run.records);
+            let mut offset = run.offset;
+            let mut hints = run.segment.hints.lock();
+            hints.reserve(run.records);
+            for (seqno, r) in (run.base..).zip(records) {
+                let Some(collection) = stamped.collections.get(r.collection) else { continue };
+                let len = r.len as u64;
+                let hint = Hint {
+                    hash: r.hash,
+                    seqno,
+                    offset,
+                    len,
+                    collection: collection.id,
+                    kind: r.kind,
+                };
+                hints.push(hint);
+                let key = record::key_at(buf, r.start);
+                deleted += u64::from(self.apply_record(collection, &run.segment, &hint, key));
+                offset += len;
+            }
+        }
+        deleted
+    }
+
+    /// Brings one record into the index; true if it is a deletion that found its key.
+    fn apply_record(
+        &self,
+        collection: &CollectionState,
+        segment: &Arc<Segment>,
+        hint: &Hint,
+        key: &[u8],
+    ) -> bool {
+        let Some(location) = Location::new(segment.slot, hint.offset) else { return false };
+        let index = collection.index();
+        let mut old_len = 0;
+        let is_same_key = |old: Location| self.is_same_key(key, old, &mut old_len);
+        match hint.kind {
+            Kind::CreateCollection => {
+                collection.is_logged.store(true, Ordering::Release);
+                return false;
+            }
+            Kind::Clear => {
+                collection.clear();
+                return false;
+            }
+            Kind::Put => {
+                let old = index.insert(hint.hash, location, is_same_key);
+                self.retire(collection, old, old_len);
+                collection.add_live(segment, hint.len, 1);
+                collection.is_listed.store(true, Ordering::Release);
+                false
+            }
+            Kind::Delete => {
+                let old = index.remove(hint.hash, is_same_key);
+                self.retire(collection, old, old_len);
+                old.is_some()
+            }
+        }
+    }
+
+    /// Counts the record at `old` as dead.
+    pub(super) fn retire(&self, collection: &CollectionState, old: Option<Location>, len: u64) {
+        if let Some(segment) = old.and_then(|location| self.segments.get(location)) {
+            collection.sub_live(&segment, len);
+        }
+    }
+
+    /// True if the record at `old`, whose hash is that of `key`, has that key; sets `old_len` then.
+    ///
+    /// A record that cannot be read is taken for the same key: 48 equal bits of hash say so, and
+    /// overwriting is what ends the damage.
+    pub(super) fn is_same_key(&self, key: &[u8], old: Location, old_len: &mut u64) -> bool {
+        let Ok(old) = self.read_record(old) else { return true };
+        *old_len = old.header.record_len() as u64;
+        old.key() == key
+    }
+}
+
+/// Signs the records of a run again, for the segment they really go to, with indexes that start
+/// at the run's first record.
+fn restamp(
+    batch: &mut WriteBatch,
+    stamped: &Stamped,
+    segment: &Segment,
+    first: usize,
+    end: usize,
+) {
+    let records = stamped.records.get(first..end).unwrap_or(&[]);
+    for (index, r) in (0u32..).zip(records) {
+        let bytes = batch.buf.get_mut(r.start..).unwrap_or(&mut []);
+        if let Some(header) = RecordHeader::parse(bytes) {
+            record::stamp_record(bytes, segment.salt, header.collection, index);
+        }
+    }
+}

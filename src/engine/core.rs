@@ -1,0 +1,101 @@
+//! [`Core`]: the parts of an open store, shared by its handles and its threads.
+//!
+//! # Lock order
+//!
+//! `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` -> `manifest`, and
+//! `log` -> `sealing`. A sync's leader takes `log` with its own lock let go. While the log lock is held nothing is
+//! synced, except where a writer finds no prepared segment and must make one itself.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::catalog::Catalog;
+use super::error::WriteError;
+use super::manifest::ManifestFile;
+use super::options::Options;
+use super::poison::Poison;
+use super::recovery::RecoveryReport;
+use super::segments::{Segment, SegmentTable};
+use super::sync::Syncer;
+use crate::format::segment::StoreId;
+use crate::vfs::LockGuard;
+
+/// An open store.
+pub(super) struct Core {
+    pub(super) options: Options,
+    pub(super) dir: PathBuf,
+    pub(super) store_id: StoreId,
+    pub(super) hash_seed: u64,
+    /// Number of this open: stamped into every frame.
+    pub(super) epoch: u32,
+    pub(super) catalog: Catalog,
+    pub(super) segments: SegmentTable,
+    pub(super) log: Mutex<Log>,
+    /// Held while a batch goes into the index; taken before the log lock is let go, so that
+    /// batches are applied in the order of the log.
+    pub(super) apply: Mutex<()>,
+    /// The next segment, ready to be written to.
+    pub(super) prepared: Mutex<Option<Arc<Segment>>>,
+    /// Segments that are full and wait for their footer, oldest first.
+    pub(super) sealing: Mutex<VecDeque<Arc<Segment>>>,
+    pub(super) manifest: Mutex<ManifestFile>,
+    /// Held by whoever seals and prepares segments.
+    pub(super) maintaining: Mutex<()>,
+    pub(super) sync: Syncer,
+    pub(super) poison: Poison,
+    pub(super) report: RecoveryReport,
+    pub(super) appended_bytes: AtomicU64,
+    /// `None` for a read-only store. Declared last: released after everything else is closed.
+    pub(super) _lock: Option<Box<dyn LockGuard>>,
+}
+
+/// The end of the log. Behind one lock: whoever holds it appends.
+pub(super) struct Log {
+    /// The segment that is appended to; `None` until the first write of a new store.
+    pub(super) active: Option<Arc<Segment>>,
+    /// Where the next frame goes.
+    pub(super) offset: u64,
+    /// Bytes that the active segment may take without being extended.
+    pub(super) capacity: u64,
+    /// The next record's sequence number.
+    pub(super) next_seqno: u64,
+    /// Segments before the active one with bytes that no sync has covered yet, oldest first.
+    pub(super) unsynced: Vec<Arc<Segment>>,
+    pub(super) is_closed: bool,
+    /// The maintenance thread was told that the active segment needs a successor.
+    pub(super) is_announced: bool,
+}
+
+impl Log {
+    /// True once the active segment is half full: its successor should be made.
+    pub(super) fn wants_next(&self, segment_len: u64) -> bool {
+        self.active.is_some() && self.offset > segment_len / 2
+    }
+
+    /// True once per segment, when its successor should be made: by then its predecessor, if it
+    /// has one, also waits to be sealed.
+    pub(super) fn announce(&mut self, segment_len: u64) -> bool {
+        let is_due = !self.is_announced && self.wants_next(segment_len);
+        self.is_announced |= is_due;
+        is_due
+    }
+}
+
+impl Core {
+    /// Fails if the store takes no writes. Requires: log lock held, or the answer may be stale.
+    pub(super) fn check_writable(&self) -> Result<(), WriteError> {
+        if self.options.read_only {
+            return Err(WriteError::ReadOnly);
+        }
+        self.poison.check()
+    }
+
+    /// Every sequence number below this one is durable.
+    pub(super) fn watermark(&self) -> u64 {
+        self.sync.durable.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,392 @@
+//! [`Db`]: the handle of an open store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::batch::WriteBatch;
+use super::catalog::CollectionState;
+use super::check::CheckReport;
+use super::commit::Commit;
+use super::core::Core;
+use super::error::{OpenError, ReadError, WriteError};
+use super::iter::Iter;
+use super::maintenance::Maintenance;
+use super::options::{Durability, Options};
+use super::pending::{Committer, Pending, pending};
+use super::read::ValueRef;
+use super::recovery::RecoveryReport;
+use super::stats::Stats;
+use crate::index::Location;
+
+/// An open store. Clones share it; the last one that is dropped closes it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// use siltstone::{Db, Durability, WriteBatch};
+///
+/// let db = Db::open(dir.path())?;
+/// let mut batch = WriteBatch::new();
+/// batch.put("nodes", b"n1", b"some text")?;
+/// batch.put("hashes", b"n1", b"\x17")?;
+/// db.write(&mut batch, Durability::Sync)?;
+/// assert_eq!(&*db.get("nodes", b"n1")?.unwrap(), b"some text");
+/// db.close()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+/// Dropped in this order: threads first, then the store is closed.
+struct Inner {
+    committer: Committer,
+    maintenance: Option<Maintenance>,
+    core: Arc<Core>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.committer.stop();
+        self.maintenance = None;
+        // Nobody is left to tell; the next open recovers what a failure here leaves behind.
+        let _ = self.core.close();
+    }
+}
+
+/// A collection of an open store, looked up once.
+#[derive(Clone)]
+pub struct Collection {
+    db: Db,
+    state: Arc<CollectionState>,
+}
+
+impl Db {
+    /// Opens the store in `dir` with default options, creating it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Db, OpenError> {
+        Self::open_with(dir, Options::new())
+    }
+
+    /// Opens the store in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Db, OpenError> {
+        let threads = !options.inline_maintenance && !options.read_only;
+        let core = Core::open(dir.as_ref(), options)?;
+        let maintenance = if threads {
+            let started = Maintenance::start(&core).map_err(|e| {
+                OpenError::Io(crate::vfs::IoError::new("start a thread for", dir.as_ref(), e))
+            })?;
+            // Segments that the last process left unsealed.
+            started.wake();
+            Some(started)
+        } else {
+            None
+        };
+        Ok(Db { inner: Arc::new(Inner { committer: Committer::default(), maintenance, core }) })
+    }
+
+    /// Applies `batch`, all of it or nothing, and makes it visible to reads. The batch is left as
+    /// it was: it can be written again after an error, or reused after [`WriteBatch::reset`].
+    ///
+    /// With [`Durability::Sync`] it survives a power cut once this returns `Ok`; threads that
+    /// wait at the same time share one sync. With [`Durability::Buffered`] it survives the death
+    /// of the process, and a power cut once a later sync or [`Db::persist`] returned. What a power
+    /// cut takes is always an end of the history: an earlier batch is never missing while a later
+    /// one is there.
+    ///
+    /// Readers may see the batch key by key while it is applied, and before it is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]: each variant says what became of the data.
+    pub fn write(
+        &self,
+        batch: &mut WriteBatch,
+        durability: Durability,
+    ) -> Result<Commit, WriteError> {
+        let written = self.inner.core.write(batch, durability)?;
+        if written.wants_maintenance
+            && let Some(maintenance) = &self.inner.maintenance
+        {
+            maintenance.wake();
+        }
+        Ok(written.commit)
+    }
+
+    /// As [`Db::write`], on another thread: the caller never waits for the disk. Writes are
+    /// committed in the order of the calls; those that want a sync and are queued together share
+    /// it. The future needs no runtime.
+    pub fn write_async(&self, mut batch: WriteBatch, durability: Durability) -> Pending<Commit> {
+        let inner = &self.inner;
+        if inner.core.options.inline_maintenance || inner.core.options.read_only {
+            let (completer, future) = pending();
+            completer.complete(self.write(&mut batch, durability));
+            return future;
+        }
+        let waker = inner.maintenance.as_ref().map(Maintenance::waker);
+        let wake = move || {
+            if let Some(waker) = &waker {
+                waker.wake();
+            }
+        };
+        inner.committer.submit(&inner.core, wake, batch, durability)
+    }
+
+    /// Sets `key` to `value`, buffered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::write`].
+    pub fn put(&self, collection: &str, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        let mut batch = WriteBatch::new();
+        batch.put(collection, key, value)?;
+        self.write(&mut batch, Durability::Buffered).map(drop)
+    }
+
+    /// Removes `key`, buffered; true if it was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::write`].
+    pub fn delete(&self, collection: &str, key: &[u8]) -> Result<bool, WriteError> {
+        let mut batch = WriteBatch::new();
+        batch.delete(collection, key)?;
+        Ok(self.write(&mut batch, Durability::Buffered)?.deleted > 0)
+    }
+
+    /// Makes everything written so far durable. Costs what was written since the last sync.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Poisoned`] if the sync failed: see there.
+    pub fn persist(&self) -> Result<(), WriteError> {
+        let core = &self.inner.core;
+        core.check_writable()?;
+        let upto = core.log.lock().next_seqno;
+        core.sync_upto(upto)
+    }
+
+    /// As [`Db::persist`], without blocking the caller.
+    pub fn persist_async(&self) -> Pending<Commit> {
+        self.write_async(WriteBatch::new(), Durability::Sync)
+    }
+
+    /// The collection called `name`, or `None` if nothing was ever written to it. A handle saves
+    /// the look-up of the name.
+    pub fn collection(&self, name: &str) -> Option<Collection> {
+        let state = self.inner.core.catalog.find(name)?;
+        Some(Collection { db: self.clone(), state })
+    }
+
+    /// The collections that keys were put into and how many each holds, by name.
+    pub fn collections(&self) -> Vec<(String, u64)> {
+        let mut all: Vec<_> = self
+            .inner
+            .core
+            .catalog
+            .all()
+            .into_iter()
+            .filter(|c| c.is_listed.load(std::sync::atomic::Ordering::Acquire))
+            .map(|c| (c.name.clone(), c.index().len()))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The value of `key`, verified and without a copy where its segment is mapped.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn get(&self, collection: &str, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
+        match self.inner.core.catalog.find(collection) {
+            Some(state) => self.inner.core.get(&state, key),
+            None => Ok(None),
+        }
+    }
+
+    /// The values of `keys` in their order; read in the order of the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn get_many(
+        &self,
+        collection: &str,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Option<ValueRef>>, ReadError> {
+        match self.inner.core.catalog.find(collection) {
+            Some(state) => self.inner.core.get_many(&state, keys),
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    /// True if `key` is there. The record's header and key are read, its value is not.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn contains(&self, collection: &str, key: &[u8]) -> Result<bool, ReadError> {
+        match self.inner.core.catalog.find(collection) {
+            Some(state) => self.inner.core.contains(&state, key),
+            None => Ok(false),
+        }
+    }
+
+    /// Number of keys in `collection`; costs nothing.
+    pub fn len(&self, collection: &str) -> u64 {
+        self.inner.core.catalog.find(collection).map_or(0, |state| state.index().len())
+    }
+
+    /// True if `collection` holds no key.
+    pub fn is_empty(&self, collection: &str) -> bool {
+        self.len(collection) == 0
+    }
+
+    /// The keys and values of `collection` as of now, in the order in which they were last
+    /// written.
+    pub fn iter(&self, collection: &str) -> Iter {
+        let state = self.inner.core.catalog.find(collection);
+        let locations = state.map(|s| s.index().locations()).unwrap_or_default();
+        Iter::new(Arc::clone(&self.inner.core), locations)
+    }
+
+    /// What the open found and did.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.inner.core.report
+    }
+
+    /// Counts: keys, bytes live and dead by segment, memory of the index, the watermark.
+    pub fn stats(&self) -> Stats {
+        self.inner.core.stats()
+    }
+
+    /// Verifies every byte of every segment, and the index against them, while the store is used.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Io`] if a file cannot be read. Damage is no error here: it is in the report.
+    pub fn check(&self) -> Result<CheckReport, ReadError> {
+        self.inner.core.check()
+    }
+
+    /// Makes everything durable, cuts the preallocated end off the log and notes in the manifest
+    /// that nothing follows. Other clones of this handle are refused writes from now on, reads go
+    /// on. Dropping the last clone does the same and swallows the error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::persist`]. Whatever fails, the next open recovers everything acknowledged.
+    pub fn close(self) -> Result<(), WriteError> {
+        self.inner.committer.stop();
+        self.inner.core.close()
+    }
+}
+
+impl Core {
+    fn get(&self, state: &CollectionState, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
+        let found = self.lookup(state.id, &state.index(), key)?;
+        let Some((location, found)) = found else { return Ok(None) };
+        self.verify_body(location, &found)?;
+        Ok(Some(found.into_value()))
+    }
+
+    fn contains(&self, state: &CollectionState, key: &[u8]) -> Result<bool, ReadError> {
+        Ok(self.lookup(state.id, &state.index(), key)?.is_some())
+    }
+
+    fn get_many(
+        &self,
+        state: &CollectionState,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Option<ValueRef>>, ReadError> {
+        let index = state.index();
+        let mut wanted: Vec<(Location, usize)> = Vec::with_capacity(keys.len());
+        let mut candidates = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            candidates.clear();
+            index.find(self.hash_key(key), &mut candidates);
+            wanted.extend(candidates.iter().map(|location| (*location, i)));
+        }
+        wanted.sort_unstable();
+        let mut values = vec![None; keys.len()];
+        for (location, i) in wanted {
+            let found = self.read_record(location)?;
+            let is_wanted = keys.get(i).is_some_and(|key| found.is(state.id, key));
+            if let (true, Some(value)) = (is_wanted, values.get_mut(i)) {
+                self.verify_body(location, &found)?;
+                *value = Some(found.into_value());
+            }
+        }
+        Ok(values)
+    }
+}
+
+impl Collection {
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// As [`Db::get`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
+        self.db.inner.core.get(&self.state, key)
+    }
+
+    /// As [`Db::get_many`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<ValueRef>>, ReadError> {
+        self.db.inner.core.get_many(&self.state, keys)
+    }
+
+    /// As [`Db::contains`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        self.db.inner.core.contains(&self.state, key)
+    }
+
+    /// Number of keys; costs nothing.
+    pub fn len(&self) -> u64 {
+        self.state.index().len()
+    }
+
+    /// True if there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As [`Db::iter`].
+    pub fn iter(&self) -> Iter {
+        Iter::new(Arc::clone(&self.db.inner.core), self.state.index().locations())
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("dir", &self.inner.core.dir).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collection").field("name", &self.state.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,330 @@
+//! Room for the log: extending, rotating, preparing and sealing segments, and the thread that
+//! does it ahead of need.
+//!
+//! A segment's life: *prepared* (created, space reserved, header and name durable, listed in the
+//! manifest) -> *active* -> *full* (an end frame closes its log) -> *sealed* (hints and footer
+//! written, cut to length, synced, listed as sealed, mapped). What a power cut leaves behind:
+//!
+//! - before the manifest's edit is durable, a file that is in no manifest: removed at open;
+//! - after it, an empty segment: used or kept at open;
+//! - while the footer is written, a segment whose log ends at its end frame: bytes behind it are
+//!   ignored and written again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::MutexGuard;
+
+use super::core::{Core, Log};
+use super::error::WriteError;
+use super::options::ReadMode;
+use super::segments::Segment;
+use crate::format::checksum;
+use crate::format::hint::HINT_LEN;
+use crate::format::manifest::{Edit, Seal};
+use crate::format::record::{FrameHeader, FrameKind};
+use crate::format::segment::{
+    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
+};
+use crate::vfs::{IoError, OpenMode};
+
+use super::commit::END_RESERVE;
+
+/// Length of the first segments of a young store: a small store stays small.
+const YOUNG_SEGMENT_LEN: u64 = 4 << 20;
+
+impl Core {
+    /// Makes sure that a frame of `len` bytes fits behind the end of the log. Requires: log lock
+    /// held.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Full`] if there is no room and none can be had; the log is as it was.
+    pub(super) fn make_room(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        len: u64,
+        only_deletes: bool,
+    ) -> Result<(), WriteError> {
+        let need = len + END_RESERVE;
+        let Some(active) = log.active.clone() else {
+            return self.rotate(log, need);
+        };
+        // Deletions may use a part of each segment that puts leave alone when no new segment can
+        // be had: on a full device, deleting is what helps.
+        let reserve = if only_deletes { 0 } else { (log.capacity / 16).min(64 << 10) };
+        if log.offset + need + reserve <= log.capacity {
+            return Ok(());
+        }
+        if log.capacity < self.options.segment_len
+            && log.offset + need <= self.options.segment_len
+        {
+            let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
+            let target = target.min(self.options.segment_len);
+            match active.file.allocate(target) {
+                Ok(()) => {
+                    let edit = Edit::Extend { id: active.id, len: target };
+                    self.manifest.lock().append(&edit, &self.poison)?;
+                    log.capacity = target;
+                    return Ok(());
+                }
+                Err(e) => {
+                    let e = WriteError::from_append(IoError::new("extend", &active.path, e));
+                    return self.fits_anyway(log, need, only_deletes).then_some(()).ok_or(e);
+                }
+            }
+        }
+        match self.rotate(log, need) {
+            Err(WriteError::Full(_)) if self.fits_anyway(log, need, only_deletes) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn fits_anyway(&self, log: &Log, need: u64, only_deletes: bool) -> bool {
+        only_deletes && log.active.is_some() && log.offset + need <= log.capacity
+    }
+
+    /// Ends the active segment, if there is one, and makes the prepared one active. If none is
+    /// prepared, or it is too short for `need` bytes, one is made on the spot. Requires: log lock
+    /// held.
+    fn rotate(&self, log: &mut MutexGuard<'_, Log>, need: u64) -> Result<(), WriteError> {
+        let (next, capacity) = {
+            let mut prepared = self.prepared.lock();
+            let len = SEGMENT_HEADER_LEN + need;
+            if prepared.is_none() {
+                *prepared = Some(self.create_segment(self.new_segment_len(log).max(len))?);
+            }
+            // Segments are used in the order of their ids, so one that is too short for a large
+            // record is extended, not passed over.
+            let capacity = prepared.as_ref().map_or(Ok(0), |s| s.extend(len));
+            let capacity = capacity.map_err(WriteError::from_append)?;
+            self.end_active(log)?;
+            let Some(next) = prepared.take() else { return Ok(()) };
+            (next, capacity)
+        };
+        log.active = Some(next);
+        log.offset = SEGMENT_HEADER_LEN;
+        log.capacity = capacity;
+        log.is_announced = false;
+        Ok(())
+    }
+
+    /// Writes the end frame of the active segment and queues it for sealing. Requires: log lock
+    /// held.
+    fn end_active(&self, log: &mut MutexGuard<'_, Log>) -> Result<(), WriteError> {
+        let Some(active) = log.active.clone() else { return Ok(()) };
+        let header = FrameHeader {
+            kind: FrameKind::End,
+            first: true,
+            last: true,
+            len: 0,
+            count: 0,
+            records_checksum: 0,
+            epoch: self.epoch,
+            base: log.next_seqno,
+            watermark: self.watermark(),
+        };
+        let bytes = header.encode(active.salt, log.offset);
+        if let Err(e) = active.write_at(&bytes, log.offset) {
+            self.take_back(&active, log.offset)?;
+            return Err(WriteError::from_append(e));
+        }
+        self.advance(log, 0, bytes.len() as u64);
+        log.unsynced.push(Arc::clone(&active));
+        log.active = None;
+        self.sealing.lock().push_back(active);
+        Ok(())
+    }
+
+    /// Length of the next segment: short while the store is young.
+    fn new_segment_len(&self, log: &Log) -> u64 {
+        let is_young = log.active.is_none();
+        let len = self.options.segment_len;
+        if is_young { len.min(YOUNG_SEGMENT_LEN) } else { len }
+    }
+
+    /// Creates a segment of `len` bytes that is ready to be written to. Requires: `prepared` lock
+    /// held, so that only one is made at a time.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is left behind, unless the store is poisoned.
+    fn create_segment(&self, len: u64) -> Result<Arc<Segment>, WriteError> {
+        let mut manifest = self.manifest.lock();
+        self.poison.check()?;
+        let id = manifest.state.next_segment;
+        let path = self.dir.join(file_name(id));
+        let vfs = &self.options.vfs;
+        let (header, salt) =
+            SegmentHeader { store: self.store_id, id, epoch: self.epoch }.encode();
+        let create = || {
+            let file = vfs.open(&path, OpenMode::CreateNew).map_err(|e| ("create", e))?;
+            file.allocate(len).map_err(|e| ("allocate", e))?;
+            crate::vfs::write_all_at(&*file, &header, 0).map_err(|e| ("write", e))?;
+            // A failed sync of a file that nobody relies on yet: the file goes, the error is told.
+            file.sync_all().map_err(|e| ("sync", e))?;
+            Ok(file)
+        };
+        let file = create().map_err(|(op, e): (_, std::io::Error)| {
+            // A file of that name is what an earlier failure could not remove: gone now or next
+            // time.
+            let _ = vfs.remove(&path);
+            WriteError::from_append(IoError::new(op, &path, e))
+        })?;
+        vfs.sync_dir(&self.dir)
+            .map_err(|e| self.poison.set(IoError::new("sync directory", &self.dir, e)))?;
+        if let Err(e) = manifest.append(&Edit::Add { id, len }, &self.poison) {
+            if self.poison.check().is_ok() {
+                let _ = vfs.remove(&path);
+            }
+            return Err(e);
+        }
+        self.segments
+            .add(|slot| Segment::new(id, slot, salt, path, file))
+            .ok_or(WriteError::TooLarge {
+                what: "number of segments",
+                len: crate::limits::SEGMENTS_MAX as u64 + 1,
+                max: crate::limits::SEGMENTS_MAX as u64,
+            })
+    }
+
+    /// Does what is due: seals full segments, then prepares the next one. Called by the
+    /// maintenance thread, or by writers if there is none.
+    pub(super) fn maintain(&self) -> Result<(), WriteError> {
+        let _one_at_a_time = self.maintaining.lock();
+        loop {
+            let Some(segment) = self.sealing.lock().front().cloned() else { break };
+            self.seal(&segment)?;
+            self.sealing.lock().pop_front();
+        }
+        if self.options.inline_maintenance {
+            // Made when it is needed: nothing is gained by making it early.
+            return Ok(());
+        }
+        let (wanted, len) = {
+            let log = self.log.lock();
+            (log.wants_next(self.options.segment_len) && !log.is_closed, self.new_segment_len(&log))
+        };
+        let mut prepared = self.prepared.lock();
+        if wanted && prepared.is_none() {
+            *prepared = Some(self.create_segment(len)?);
+        }
+        Ok(())
+    }
+
+    /// Writes hints and footer of a full segment, cuts it to length, makes all of it durable and
+    /// lists it as sealed. Can be repeated after a failure.
+    fn seal(&self, segment: &Arc<Segment>) -> Result<(), WriteError> {
+        let upto = {
+            // Whoever appended to it holds one of these locks until its hints are in.
+            let log = self.log.lock();
+            drop(self.apply.lock());
+            log.next_seqno
+        };
+        // Not just the segment's own records: a batch that begins here and ends in a later segment
+        // must be durable as a whole before its first part is listed as sealed.
+        self.sync_upto(upto)?;
+        let next = segment.next.load(Ordering::Acquire);
+        let data_end = segment.end();
+        let hints = segment.hints.lock();
+        let mut bytes = Vec::with_capacity(hints.len() * HINT_LEN + SEGMENT_FOOTER_LEN as usize);
+        for hint in hints.iter() {
+            hint.encode(&mut bytes);
+        }
+        let footer = SegmentFooter {
+            id: segment.id,
+            data_end,
+            hints: hints.len() as u64,
+            first: segment.first.load(Ordering::Acquire),
+            next,
+            hints_checksum: checksum::salted(segment.salt, &bytes),
+        };
+        drop(hints);
+        bytes.extend_from_slice(&footer.encode(segment.salt));
+        let file_len = data_end + bytes.len() as u64;
+        segment.write_at(&bytes, data_end).map_err(WriteError::from_append)?;
+        segment
+            .file
+            .set_len(file_len)
+            .map_err(|e| WriteError::from_append(IoError::new("cut", &segment.path, e)))?;
+        segment.sync().map_err(|e| self.poison.set(e))?;
+        let seal = Seal { data_end, file_len, first: footer.first, next };
+        self.manifest.lock().append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
+        segment.set_sealed(seal, self.map(segment, data_end));
+        *segment.hints.lock() = Vec::new();
+        Ok(())
+    }
+
+    /// Maps the first `len` bytes of a sealed segment, unless the options or the system say no.
+    pub(super) fn map(&self, segment: &Segment, len: u64) -> Option<crate::vfs::Map> {
+        match self.options.read_mode {
+            // A file that cannot be mapped is read.
+            ReadMode::Mmap => segment.file.map(len).ok().flatten(),
+            ReadMode::Pread => None,
+        }
+    }
+}
+
+/// The thread that prepares and seals segments.
+pub(super) struct Maintenance {
+    wake: Wake,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    pub(super) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
+        let (wake, tasks) = bounded(1);
+        let core = Arc::clone(core);
+        let run = move || run(&core, &tasks);
+        let thread = std::thread::Builder::new().name("siltstone-seal".to_owned()).spawn(run)?;
+        Ok(Maintenance { wake: Wake(wake), thread: Some(thread) })
+    }
+
+    /// Has the thread look for work; returns at once.
+    pub(super) fn wake(&self) {
+        self.wake.wake();
+    }
+
+    /// For others that have work for the thread.
+    pub(super) fn waker(&self) -> Wake {
+        self.wake.clone()
+    }
+}
+
+/// Wakes the maintenance thread.
+#[derive(Clone)]
+pub(super) struct Wake(Sender<Task>);
+
+enum Task {
+    Maintain,
+    Stop,
+}
+
+impl Wake {
+    /// Has the thread look for work; returns at once.
+    pub(super) fn wake(&self) {
+        // Full means that it is about to look anyway.
+        let _ = self.0.try_send(Task::Maintain);
+    }
+}
+
+impl Drop for Maintenance {
+    /// Ends the thread when it is done with what it is doing.
+    fn drop(&mut self) {
+        let _ = self.wake.0.send(Task::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(core: &Core, tasks: &Receiver<Task>) {
+    while let Ok(Task::Maintain) = tasks.recv() {
+        // What fails stays queued and is tried again at the next wake-up; a writer that needs the
+        // result makes it itself and gets the error.
+        let _ = core.maintain();
+    }
+}

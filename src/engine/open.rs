@@ -1,0 +1,352 @@
+//! Opening and closing: what a writer does to the disk before its first and after its last write.
+//!
+//! Order at open, so that a crash at any point leaves a store that opens the same way again:
+//!
+//! 1. create the store if there is none: manifest under a temporary name, synced, renamed;
+//! 2. read the manifest and every segment; decide (nothing has been changed so far);
+//! 3. cut the torn tail and sync the tail's files: what was found in the page cache after the
+//!    death of a process becomes durable before anybody builds on it;
+//! 4. list dropped segments as removed, then remove their files;
+//! 5. note the new epoch in the manifest: frames may be written now.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::catalog::Catalog;
+use super::core::{Core, Log};
+use super::error::{OpenError, WriteError};
+use super::manifest::{self, ManifestFile};
+use super::options::Options;
+use super::poison::Poison;
+use super::recovery::{Case, HintSource, RecoveryReport, judge_unlisted, refuse};
+use super::segments::SegmentTable;
+use super::sync::Syncer;
+use super::tail::TailScan;
+use crate::format::hint::hash_seed;
+use crate::format::manifest::{Edit, Manifest, State};
+use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId, parse_file_name};
+use crate::vfs::{IoError, LockGuard, Vfs};
+
+/// File name of the lock.
+const LOCK_NAME: &str = "LOCK";
+
+/// A reader beside a writer may see a file change under its eyes: it tries again, this often.
+const READER_TRIES: u32 = 20;
+
+impl Core {
+    /// Opens the store in `dir`.
+    pub(super) fn open(dir: &Path, options: Options) -> Result<Arc<Core>, OpenError> {
+        options.validate()?;
+        if !options.read_only {
+            return Self::open_writer(dir, options);
+        }
+        let mut tries = 0;
+        loop {
+            match Self::open_reader(dir, options.clone()) {
+                Err(OpenError::Corrupt(_)) if tries < READER_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_reader(dir: &Path, options: Options) -> Result<Arc<Core>, OpenError> {
+        let Some(read) = manifest::read(&*options.vfs, dir)? else {
+            return Err(OpenError::Missing { dir: dir.to_owned() });
+        };
+        let mut report = RecoveryReport::default();
+        if read.torn {
+            report.note(Case::TornManifest, dir, read.end, "the last edit is not whole");
+        }
+        let state = read.state.clone();
+        let file = ManifestFile::read_only(dir, read.state);
+        let mut core = Core::new(dir, options, read.store, file, None);
+        let recovered =
+            core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
+        let next_seqno = recovered.tail.next_seqno;
+        let mut sources = recovered.sources;
+        for tail in recovered.tail.segments {
+            sources.push((tail.segment, HintSource::Decoded(tail.hints)));
+        }
+        core.load(&sources)?;
+        core.log.get_mut().next_seqno = next_seqno;
+        core.sync.durable.store(report.watermark, Ordering::Release);
+        report.clean = state.is_clean && report.notes.is_empty();
+        core.report = report;
+        Ok(Arc::new(core))
+    }
+
+    fn open_writer(dir: &Path, options: Options) -> Result<Arc<Core>, OpenError> {
+        let vfs = Arc::clone(&options.vfs);
+        if options.create {
+            create_dir(&*vfs, dir)?;
+        }
+        let lock = take_lock(&*vfs, dir)?;
+        let mut report = RecoveryReport::default();
+        let (store, file) = match manifest::read(&*vfs, dir)? {
+            Some(read) => {
+                if read.torn {
+                    report.note(Case::TornManifest, dir, read.end, "the last edit is not whole");
+                }
+                let parts = (read.store, read.state.clone());
+                let dead = judge_unlisted(
+                    &*vfs,
+                    dir,
+                    &parts.1.segments,
+                    parts.1.next_segment,
+                    &mut report,
+                )?;
+                return Self::resume(dir, options, read, dead, lock, report);
+            }
+            None => Self::create(dir, &options)?,
+        };
+        report.created = true;
+        report.clean = true;
+        report.watermark = 1;
+        report.next_seqno = 1;
+        let mut core = Core::new(dir, options, store, file, Some(lock));
+        core.epoch = core.manifest.get_mut().state.epoch;
+        core.log.get_mut().next_seqno = 1;
+        core.sync.durable.store(1, Ordering::Release);
+        core.report = report;
+        Ok(Arc::new(core))
+    }
+
+    /// Writes the manifest of a new store.
+    fn create(dir: &Path, options: &Options) -> Result<(StoreId, ManifestFile), OpenError> {
+        if !options.create {
+            return Err(OpenError::Missing { dir: dir.to_owned() });
+        }
+        let names = options.vfs.list(dir).map_err(|e| IoError::new("list", dir, e))?;
+        if let Some(name) = names.iter().find(|name| parse_file_name(name).is_some()) {
+            let path = dir.join(name);
+            return Err(refuse(Case::MissingManifest, &path, 0, "a segment without a manifest"));
+        }
+        let id = options.store_id.unwrap_or_else(random_id);
+        let state = State { epoch: 1, ..State::new() };
+        let file = ManifestFile::create(&*options.vfs, dir, &id, state)?;
+        Ok((id, file))
+    }
+
+    /// Opens an existing store for writing.
+    fn resume(
+        dir: &Path,
+        options: Options,
+        read: Manifest,
+        dead: Vec<std::path::PathBuf>,
+        lock: Box<dyn LockGuard>,
+        mut report: RecoveryReport,
+    ) -> Result<Arc<Core>, OpenError> {
+        let vfs = Arc::clone(&options.vfs);
+        let state = read.state.clone();
+        let store = read.store;
+        let view = ManifestFile::read_only(dir, read.state.clone());
+        let mut core = Core::new(dir, options, store, view, Some(lock));
+        let mut recovered =
+            core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
+        // Everything has been read and judged: from here on the disk is changed.
+        *core.manifest.get_mut() = ManifestFile::open(&*vfs, dir, read)?;
+        for path in dead {
+            vfs.remove(&path).map_err(|e| IoError::new("remove", path, e))?;
+        }
+        report.clean = state.is_clean && report.notes.is_empty();
+        core.settle(&recovered.tail, report.clean)?;
+        let mut sources = std::mem::take(&mut recovered.sources);
+        core.adopt_tail(recovered.tail, &mut sources)?;
+        core.load(&sources)?;
+        core.keep_tail_hints(sources);
+        core.report = report;
+        Ok(Arc::new(core))
+    }
+
+    /// Makes what was recovered durable and everything else gone; then enters the new epoch.
+    fn settle(&mut self, tail: &TailScan, is_clean: bool) -> Result<(), OpenError> {
+        for t in &tail.segments {
+            let segment = &t.segment;
+            if t.is_dirty && !t.is_full {
+                let cut = segment.file.set_len(segment.end());
+                cut.map_err(|e| IoError::new("cut", &segment.path, e))?;
+            }
+            if !is_clean {
+                segment.sync()?;
+            }
+        }
+        let vfs = Arc::clone(&self.options.vfs);
+        if !is_clean {
+            vfs.sync_dir(&self.dir).map_err(|e| IoError::new("sync directory", &self.dir, e))?;
+        }
+        let manifest = self.manifest.get_mut();
+        let failed = |e| match e {
+            WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => OpenError::Io(e),
+            other => OpenError::InvalidOption(other.to_string()),
+        };
+        if !tail.dropped.is_empty() {
+            let ids = tail.dropped.iter().map(|s| s.id).collect();
+            manifest.append(&Edit::Remove { ids }, &self.poison).map_err(failed)?;
+            for segment in &tail.dropped {
+                vfs.remove(&segment.path)
+                    .map_err(|e| IoError::new("remove", &segment.path, e))?;
+            }
+        }
+        self.epoch = manifest.state.epoch + 1;
+        let edit = Edit::Open { epoch: self.epoch, watermark: tail.next_seqno };
+        manifest.append(&edit, &self.poison).map_err(failed)
+    }
+
+    /// Gives each segment of the tail its place: full ones wait for their footer, the last with
+    /// room is active, an empty one behind it is the prepared next.
+    fn adopt_tail(
+        &mut self,
+        tail: TailScan,
+        sources: &mut Vec<(Arc<super::segments::Segment>, HintSource)>,
+    ) -> Result<(), OpenError> {
+        let log = self.log.get_mut();
+        log.next_seqno = tail.next_seqno;
+        for t in tail.segments {
+            let segment = Arc::clone(&t.segment);
+            sources.push((t.segment, HintSource::Decoded(t.hints)));
+            if t.is_full {
+                self.sealing.get_mut().push_back(segment);
+            } else if log.active.is_none() {
+                log.offset = segment.end();
+                log.capacity = segment.file_len()?;
+                log.active = Some(segment);
+            } else if self.prepared.get_mut().is_none() && segment.end() == SEGMENT_HEADER_LEN {
+                *self.prepared.get_mut() = Some(segment);
+            } else {
+                let what = "more than one segment has room for the log";
+                return Err(refuse(Case::Inconsistent, &segment.path, 0, what));
+            }
+        }
+        self.sync.durable.store(tail.next_seqno, Ordering::Release);
+        Ok(())
+    }
+
+    /// Unsealed segments keep the hints that their footer will hold.
+    fn keep_tail_hints(&self, sources: Vec<(Arc<super::segments::Segment>, HintSource)>) {
+        for (segment, hints) in sources {
+            if let (None, HintSource::Decoded(hints)) = (segment.seal(), hints) {
+                *segment.hints.lock() = hints;
+            }
+        }
+    }
+
+    fn new(
+        dir: &Path,
+        options: Options,
+        store_id: StoreId,
+        manifest: ManifestFile,
+        lock: Option<Box<dyn LockGuard>>,
+    ) -> Core {
+        Core {
+            options,
+            dir: dir.to_owned(),
+            store_id,
+            hash_seed: hash_seed(&store_id),
+            epoch: 0,
+            catalog: Catalog::default(),
+            segments: SegmentTable::default(),
+            log: Mutex::new(Log {
+                active: None,
+                offset: SEGMENT_HEADER_LEN,
+                capacity: 0,
+                next_seqno: 1,
+                unsynced: Vec::new(),
+                is_closed: false,
+                is_announced: false,
+            }),
+            apply: Mutex::default(),
+            prepared: Mutex::default(),
+            sealing: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            maintaining: Mutex::default(),
+            sync: Syncer::default(),
+            poison: Poison::default(),
+            report: RecoveryReport::default(),
+            appended_bytes: AtomicU64::new(0),
+            _lock: lock,
+        }
+    }
+
+    /// Makes everything durable and notes in the manifest that nothing follows. Writes are refused
+    /// from now on. Safe to call twice.
+    pub(super) fn close(&self) -> Result<(), WriteError> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        {
+            let mut log = self.log.lock();
+            if log.is_closed {
+                return Ok(());
+            }
+            log.is_closed = true;
+        }
+        self.poison.check()?;
+        // Segments that cannot be sealed now, on a full device, are sealed after the next open.
+        let _ = self.maintain();
+        let log = self.log.lock();
+        let next_seqno = log.next_seqno;
+        let active = log.active.clone();
+        let offset = log.offset;
+        drop(log);
+        self.sync_upto(next_seqno)?;
+        let mut cut_to = None;
+        if let Some(active) = active
+            && active.file_len().map_err(WriteError::Io)? > offset
+        {
+            active
+                .file
+                .set_len(offset)
+                .map_err(|e| WriteError::Io(IoError::new("cut", &active.path, e)))?;
+            active.sync().map_err(|e| self.poison.set(e))?;
+            cut_to = Some((active.id, offset));
+        }
+        let edit = Edit::Close { watermark: next_seqno, active: cut_to };
+        self.manifest.lock().append(&edit, &self.poison)
+    }
+}
+
+/// Creates the directory of a store and makes its name durable.
+fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
+    vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match vfs.sync_dir(parent) {
+        // A parent that may not be read: its owner created the store's directory long ago.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        result => result.map_err(|e| IoError::new("sync directory", parent, e).into()),
+    }
+}
+
+fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
+    let path = dir.join(LOCK_NAME);
+    match vfs.lock(&path, &std::process::id().to_string()) {
+        Ok(Ok(guard)) => Ok(guard),
+        Ok(Err(holder)) => {
+            Err(OpenError::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(OpenError::Missing { dir: dir.to_owned() })
+        }
+        Err(e) => Err(IoError::new("lock", path, e).into()),
+    }
+}
+
+/// An id that no other store has: two of the standard library's randomly keyed hashers.
+fn random_id() -> StoreId {
+    use std::hash::{BuildHasher, RandomState};
+    let mut id = StoreId::default();
+    for (i, half) in id.chunks_exact_mut(8).enumerate() {
+        half.copy_from_slice(&RandomState::new().hash_one(i).to_le_bytes());
+    }
+    id
+}

@@ -1,0 +1,183 @@
+//! [`Options`]: how a store is opened.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::db::Db;
+use super::error::OpenError;
+use crate::format::segment::StoreId;
+use crate::limits::{SEGMENT_LEN_DEFAULT, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
+use crate::vfs::Vfs;
+use crate::vfs::os::OsVfs;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Handed to the operating system: survives the death of the process, not a power cut.
+    #[default]
+    Buffered,
+    /// On the device: survives a power cut once the call has returned.
+    Sync,
+}
+
+/// How sealed segments are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Through memory maps: no copy. Damage to the device below a map ends the process with
+    /// SIGBUS, as does another program that cuts the file.
+    #[default]
+    Mmap,
+    /// Through positional reads into a buffer: for network file systems, and where every failure
+    /// must come back as an error.
+    Pread,
+}
+
+/// How often the bytes of a record are verified against their checksum when they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// At every read.
+    #[default]
+    Always,
+    /// At the first read of a record in a mapped segment; at every read elsewhere.
+    Once,
+    /// Never: lengths and the key are still checked, the value is handed out as it is.
+    Never,
+}
+
+/// How a store is opened.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let db = siltstone::Options::new().segment_len(16 << 20).open(dir.path())?;
+/// # db.close()?; Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(super) create: bool,
+    pub(super) read_only: bool,
+    pub(super) segment_len: u64,
+    pub(super) read_mode: ReadMode,
+    pub(super) verify: Verify,
+    pub(super) inline_maintenance: bool,
+    pub(super) open_threads: usize,
+    pub(super) store_id: Option<StoreId>,
+    pub(super) vfs: Arc<dyn Vfs>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            create: true,
+            read_only: false,
+            segment_len: SEGMENT_LEN_DEFAULT,
+            read_mode: ReadMode::Mmap,
+            verify: Verify::Always,
+            inline_maintenance: false,
+            open_threads: 0,
+            store_id: None,
+            vfs: Arc::new(OsVfs),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates the store if the directory holds none. Default: true.
+    pub fn create(mut self, yes: bool) -> Self {
+        self.create = yes;
+        self
+    }
+
+    /// Opens for reading only: takes no lock, writes nothing, sees the state at the time of the
+    /// open, also beside a process that writes. Default: false.
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.read_only = yes;
+        self
+    }
+
+    /// Size of a segment, in bytes. Smaller ones are compacted sooner, larger ones open faster.
+    /// Default: 64 MiB. Minimum: 512 bytes. Maximum: 1 GiB.
+    pub fn segment_len(mut self, bytes: u64) -> Self {
+        self.segment_len = bytes;
+        self
+    }
+
+    /// How sealed segments are read. Default: [`ReadMode::Mmap`].
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// How often checksums are verified. Default: [`Verify::Always`].
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Starts no threads: segments are prepared and sealed by the thread that writes. For
+    /// simulators, which need every run to be the same, and for hosts without threads.
+    /// Default: false.
+    pub fn inline_maintenance(mut self, yes: bool) -> Self {
+        self.inline_maintenance = yes;
+        self
+    }
+
+    /// Threads that load the index at open; 0 for as many as there are cores. Default: 0.
+    pub fn open_threads(mut self, threads: usize) -> Self {
+        self.open_threads = threads;
+        self
+    }
+
+    /// The id of a store that is created: for reproducible tests. Default: random. Two stores
+    /// with one id are not protected against each other's stray files.
+    pub fn store_id(mut self, id: StoreId) -> Self {
+        self.store_id = Some(id);
+        self
+    }
+
+    /// The file system. Default: that of the operating system.
+    pub fn vfs(mut self, vfs: Arc<dyn Vfs>) -> Self {
+        self.vfs = vfs;
+        self
+    }
+
+    /// Opens the store in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]: nothing on disk was changed by a failed open, but for what an
+    /// interrupted recovery would redo in the same way.
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Db, OpenError> {
+        Db::open_with(dir, self)
+    }
+
+    /// Checks all options.
+    pub(super) fn validate(&self) -> Result<(), OpenError> {
+        if !(SEGMENT_LEN_MIN..=SEGMENT_LEN_MAX).contains(&self.segment_len) {
+            return Err(OpenError::InvalidOption(format!(
+                "segment_len is {} bytes, expected {SEGMENT_LEN_MIN} to {SEGMENT_LEN_MAX}",
+                self.segment_len
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("create", &self.create)
+            .field("read_only", &self.read_only)
+            .field("segment_len", &self.segment_len)
+            .field("read_mode", &self.read_mode)
+            .field("verify", &self.verify)
+            .field("inline_maintenance", &self.inline_maintenance)
+            .finish_non_exhaustive()
+    }
+}

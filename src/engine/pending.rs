@@ -1,0 +1,195 @@
+//! Writes for async callers: a thread commits, a future tells.
+//!
+//! The future needs no runtime: any executor can poll it, and [`Pending::wait`] blocks a thread
+//! on it. Jobs that are queued at the same time share one sync.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::batch::WriteBatch;
+use super::commit::Commit;
+use super::core::Core;
+use super::error::WriteError;
+use super::options::Durability;
+
+/// Most jobs that share one sync: bounds how long the first of them waits.
+const GROUP_MAX: usize = 4096;
+
+/// The outcome of a write that is under way. Dropping it does not take the write back.
+#[derive(Debug)]
+pub struct Pending<T = Commit> {
+    state: Arc<Shared<T>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    slot: Mutex<Slot<T>>,
+    done: Condvar,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    result: Option<Result<T, WriteError>>,
+    waker: Option<Waker>,
+}
+
+/// The other end of a [`Pending`]. Dropped without a result, it tells that the store was closed.
+#[derive(Debug)]
+pub(super) struct Completer<T>(Option<Arc<Shared<T>>>);
+
+/// A future and the end that completes it.
+pub(super) fn pending<T>() -> (Completer<T>, Pending<T>) {
+    let slot = Mutex::new(Slot { result: None, waker: None });
+    let state = Arc::new(Shared { slot, done: Condvar::new() });
+    (Completer(Some(Arc::clone(&state))), Pending { state })
+}
+
+impl<T> Completer<T> {
+    pub(super) fn complete(mut self, result: Result<T, WriteError>) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<T, WriteError>) {
+        let Some(state) = self.0.take() else { return };
+        let waker = {
+            let mut slot = state.slot.lock();
+            slot.result = Some(result);
+            slot.waker.take()
+        };
+        state.done.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Completer<T> {
+    fn drop(&mut self) {
+        self.finish(Err(WriteError::Closed));
+    }
+}
+
+impl<T> Pending<T> {
+    /// Blocks until the write is done.
+    ///
+    /// # Errors
+    ///
+    /// Those of the write.
+    pub fn wait(self) -> Result<T, WriteError> {
+        let mut slot = self.state.slot.lock();
+        loop {
+            if let Some(result) = slot.result.take() {
+                return result;
+            }
+            self.state.done.wait(&mut slot);
+        }
+    }
+
+    /// The result, if the write is done; takes it.
+    pub fn try_take(&self) -> Option<Result<T, WriteError>> {
+        self.state.slot.lock().result.take()
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, WriteError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = self.state.slot.lock();
+        match slot.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                slot.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A write for the committer.
+struct Job {
+    batch: WriteBatch,
+    durability: Durability,
+    completer: Completer<Commit>,
+}
+
+/// The thread that commits for async callers; started with the first job.
+#[derive(Default)]
+pub(super) struct Committer {
+    running: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
+}
+
+impl Committer {
+    /// Queues a write. `core` is called on the committer's thread.
+    pub(super) fn submit(
+        &self,
+        core: &Arc<Core>,
+        wake: impl Fn() + Send + 'static,
+        batch: WriteBatch,
+        durability: Durability,
+    ) -> Pending<Commit> {
+        let (completer, future) = pending();
+        let mut running = self.running.lock();
+        if running.is_none() {
+            let (sender, jobs) = unbounded();
+            let core = Arc::clone(core);
+            let run = move || run(&core, &wake, &jobs);
+            match std::thread::Builder::new().name("siltstone-commit".to_owned()).spawn(run) {
+                Ok(thread) => *running = Some((sender, thread)),
+                Err(e) => {
+                    let e = crate::vfs::IoError::new("start a thread for", "", e);
+                    completer.complete(Err(WriteError::Io(e)));
+                    return future;
+                }
+            }
+        }
+        if let Some((sender, _)) = &*running {
+            // A send fails only when the thread is gone; the job then tells that it was dropped.
+            let _ = sender.send(Job { batch, durability, completer });
+        }
+        future
+    }
+
+    /// Finishes what is queued and ends the thread.
+    pub(super) fn stop(&self) {
+        let running = self.running.lock().take();
+        if let Some((sender, thread)) = running {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Commits jobs as they come: first all that are queued, then one sync for those that want it.
+fn run(core: &Core, wake: &impl Fn(), jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut synced = Vec::new();
+        let mut upto = 0;
+        for mut job in std::iter::once(first).chain(jobs.try_iter()).take(GROUP_MAX) {
+            let result = core.write(&mut job.batch, Durability::Buffered);
+            match (result, job.durability) {
+                (Ok(written), Durability::Sync) => {
+                    upto = upto.max(written.commit.next_seqno);
+                    synced.push((job.completer, written.commit));
+                    if written.wants_maintenance {
+                        wake();
+                    }
+                }
+                (result, _) => job.completer.complete(result.map(|written| written.commit)),
+            }
+        }
+        if synced.is_empty() {
+            continue;
+        }
+        let result = core.sync_upto(upto);
+        for (completer, commit) in synced {
+            completer.complete(result.clone().map(|()| commit));
+        }
+    }
+}

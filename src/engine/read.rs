@@ -1,0 +1,213 @@
+//! The read path: index -> segment -> verify -> bytes.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use super::core::Core;
+use super::error::ReadError;
+use super::options::Verify;
+use super::segments::Segment;
+use crate::format::hint;
+use crate::format::record::{RECORD_HEADER_LEN, Record, RecordHeader};
+use crate::index::{Index, Location};
+use crate::vfs::Map;
+
+/// A value as it stands in the log: a piece of a mapped segment, or a buffer of its own.
+///
+/// It can be sent to other threads and kept as long as wanted: it stays valid and the same when
+/// the key is overwritten or deleted, and when the store is closed. A mapped one keeps its
+/// segment's map alive.
+#[derive(Clone)]
+pub struct ValueRef {
+    bytes: Bytes,
+    range: Range<usize>,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Map(Map),
+    Heap(Arc<Vec<u8>>),
+}
+
+impl Deref for ValueRef {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let bytes: &[u8] = match &self.bytes {
+            Bytes::Map(map) => map,
+            Bytes::Heap(vec) => vec,
+        };
+        bytes.get(self.range.clone()).unwrap_or(&[])
+    }
+}
+
+impl AsRef<[u8]> for ValueRef {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq<[u8]> for ValueRef {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl fmt::Debug for ValueRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ValueRef").field(&self.escape_ascii().to_string()).finish()
+    }
+}
+
+/// Bytes read at once where the length of a record is not known yet.
+const READ_WINDOW: u64 = 4096;
+
+/// A record with the bytes that hold it.
+pub(super) struct Found {
+    bytes: Bytes,
+    /// Where the record starts in `bytes`.
+    start: usize,
+    pub(super) header: RecordHeader,
+}
+
+impl Found {
+    /// The record at `start` of a buffer, if it lies in it whole and its header is right.
+    pub(super) fn in_buffer(bytes: &Arc<Vec<u8>>, start: usize, salt: u32) -> Option<Found> {
+        let header = Record::verify_header(bytes.get(start..)?, salt)?.header;
+        Some(Found { bytes: Bytes::Heap(Arc::clone(bytes)), start, header })
+    }
+
+    /// True if it is the record of `key` in `collection`.
+    pub(super) fn is(&self, collection: u32, key: &[u8]) -> bool {
+        self.header.collection == collection && self.key() == key
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        self.body(0, self.header.key_len)
+    }
+
+    fn body(&self, start: usize, len: usize) -> &[u8] {
+        let bytes: &[u8] = match &self.bytes {
+            Bytes::Map(map) => map,
+            Bytes::Heap(vec) => vec,
+        };
+        let start = self.start + RECORD_HEADER_LEN + start;
+        bytes.get(start..start + len).unwrap_or(&[])
+    }
+
+    pub(super) fn record(&self) -> Record<'_> {
+        let value = self.body(self.header.key_len, self.header.value_len);
+        Record { header: self.header, key: self.key(), value }
+    }
+
+    /// The value, keeping the bytes alive.
+    pub(super) fn into_value(self) -> ValueRef {
+        let start = self.start + RECORD_HEADER_LEN + self.header.key_len;
+        ValueRef { bytes: self.bytes, range: start..start + self.header.value_len }
+    }
+}
+
+impl Core {
+    /// The record of `key` and its location, or `None`. Its body is not verified yet.
+    pub(super) fn lookup(
+        &self,
+        collection: u32,
+        index: &Index,
+        key: &[u8],
+    ) -> Result<Option<(Location, Found)>, ReadError> {
+        let mut candidates = Vec::new();
+        index.find(self.hash_key(key), &mut candidates);
+        for location in candidates {
+            let found = self.read_record(location)?;
+            if found.is(collection, key) {
+                return Ok(Some((location, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The hash of a key in this store.
+    pub(super) fn hash_key(&self, key: &[u8]) -> u64 {
+        hint::hash_key(self.hash_seed, key)
+    }
+
+    /// The record at `location`, its header verified, its body not.
+    pub(super) fn read_record(&self, location: Location) -> Result<Found, ReadError> {
+        let segment = self.segment(location)?;
+        let offset = location.offset();
+        if let Some(map) = segment.map() {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let header = map
+                .get(start..)
+                .and_then(|bytes| Record::verify_header(bytes, segment.salt))
+                .map(|record| record.header);
+            let header = header.ok_or_else(|| damaged_header(&segment, offset))?;
+            return Ok(Found { bytes: Bytes::Map(map.clone()), start, header });
+        }
+        let end = segment.end();
+        let mut buf = read_range(&segment, offset, (offset + READ_WINDOW).min(end))?;
+        let header = RecordHeader::verify(&buf, segment.salt)
+            .ok_or_else(|| damaged_header(&segment, offset))?;
+        let len = header.record_len();
+        if len > buf.len() {
+            let record_end = offset + len as u64;
+            if record_end > end {
+                let what = "record reaches behind the end of its segment";
+                return Err(segment.corruption(offset, what).into());
+            }
+            buf = read_range(&segment, offset, record_end)?;
+        }
+        Ok(Found { bytes: Bytes::Heap(Arc::new(buf)), start: 0, header })
+    }
+
+    /// Verifies key and value as the options ask for.
+    pub(super) fn verify_body(&self, location: Location, found: &Found) -> Result<(), ReadError> {
+        let once = self.options.verify == Verify::Once && matches!(found.bytes, Bytes::Map(_));
+        if self.options.verify == Verify::Never {
+            return Ok(());
+        }
+        let segment = self.segment(location)?;
+        if once && segment.is_verified(location.offset()) {
+            return Ok(());
+        }
+        if !found.record().body_is_intact() {
+            let what = format!(
+                "record checksum does not match, key {}",
+                found.key().escape_ascii().to_string().chars().take(64).collect::<String>()
+            );
+            return Err(segment.corruption(location.offset(), what).into());
+        }
+        if once {
+            segment.set_verified(location.offset());
+        }
+        Ok(())
+    }
+
+    /// The segment of `location`.
+    pub(super) fn segment(&self, location: Location) -> Result<Arc<Segment>, ReadError> {
+        self.segments.get(location).ok_or_else(|| {
+            let what = "the index points to a segment that is not there".to_owned();
+            ReadError::Corrupt(super::error::Corruption {
+                file: self.dir.clone(),
+                offset: location.offset(),
+                what,
+            })
+        })
+    }
+}
+
+fn damaged_header(segment: &Segment, offset: u64) -> ReadError {
+    segment.corruption(offset, "record header checksum does not match").into()
+}
+
+/// The bytes of `segment` from `start` to `end`. Requires: `end` is at most the segment's end.
+fn read_range(segment: &Segment, start: u64, end: u64) -> Result<Vec<u8>, ReadError> {
+    let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
+    let mut buf = vec![0; len];
+    let read = segment.read_at(&mut buf, start)?;
+    if read < len {
+        let what = format!("file ends at byte {}, expected {end}", start + read as u64);
+        return Err(segment.corruption(start, what).into());
+    }
+    Ok(buf)
+}

@@ -1,0 +1,454 @@
+//! The open path: manifest -> segments -> decision -> index.
+//!
+//! Sealed segments are taken at their word: their extent is in the manifest, their records are
+//! listed in hints that carry a checksum. The tail of the log, the unsealed segments, is read frame
+//! by frame. Where the frames end, [`Case`] says what that means, by one rule:
+//!
+//! > Every sequence number below the *watermark* was durable. The watermark is the highest one
+//! > found in the manifest or in any whole frame, also in frames behind the damage. If the log
+//! > ends below it, acknowledged data is damaged, and the open refuses. If it ends at or above it,
+//! > what is behind the end was never acknowledged: it is cut, and reported.
+//!
+//! "A whole frame follows, so it must be damage" would not be sound: writes that were not synced
+//! may reach the disk in any order.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::error::{Corruption, OpenError, ReadError};
+use super::segments::Segment;
+use super::tail::{TailScan, TailStart, scan_tail};
+use crate::format::hint::{HINT_LEN, Hint};
+use crate::format::manifest::{Seal, SegmentState};
+use crate::format::scan::{Step, frame_at};
+use crate::format::segment::{
+    HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
+    parse_file_name,
+};
+use crate::format::{checksum, record::Kind};
+use crate::vfs::{IoError, Map, OpenMode, Vfs, read_full_at};
+
+/// What an open can find. [`Case::decision`] is the whole policy of recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Case {
+    /// Bytes that are no whole frame follow the last one, at or above the watermark.
+    TornTail,
+    /// A segment's first frame does not continue the log, at or above the watermark: the frames in
+    /// between were never durable.
+    Gap,
+    /// The log ends within a batch of several frames.
+    IncompleteBatch,
+    /// The log ends, or is damaged, below the watermark.
+    BelowWatermark,
+    /// A file is shorter than it was made, without a frame being torn.
+    ShortFile,
+    /// Hints or footer of a sealed segment are damaged; its records are not.
+    DamagedHints,
+    /// A sealed segment is too short, or a record in it is damaged and its hints are too.
+    DamagedSealed,
+    /// A segment's header is damaged.
+    DamagedHeader,
+    /// A segment belongs to another store or has another id than its name says.
+    ForeignSegment,
+    /// A frame was written by a later open than the manifest knows.
+    EpochAhead,
+    /// A segment that the manifest lists is not there.
+    MissingSegment,
+    /// A segment that the manifest has removed is still there.
+    DeadSegment,
+    /// A segment that the manifest never listed is there, without records.
+    UnlistedEmptySegment,
+    /// A segment that the manifest never listed is there, with records.
+    UnlistedSegment,
+    /// The last edit of the manifest is torn.
+    TornManifest,
+    /// There are segments but no manifest.
+    MissingManifest,
+    /// The records contradict each other.
+    Inconsistent,
+}
+
+/// What is done about a [`Case`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// Go on, report it.
+    Report,
+    /// Forget what follows, report it.
+    Cut,
+    /// Read the records instead, report it.
+    Rescan,
+    /// Remove the file, report it.
+    Remove,
+    /// Fail with the place of the damage; change nothing.
+    Refuse,
+}
+
+impl Case {
+    /// Every case, for tests and documentation.
+    pub const ALL: [Case; 17] = [
+        Case::TornTail,
+        Case::Gap,
+        Case::IncompleteBatch,
+        Case::BelowWatermark,
+        Case::ShortFile,
+        Case::DamagedHints,
+        Case::DamagedSealed,
+        Case::DamagedHeader,
+        Case::ForeignSegment,
+        Case::EpochAhead,
+        Case::MissingSegment,
+        Case::DeadSegment,
+        Case::UnlistedEmptySegment,
+        Case::UnlistedSegment,
+        Case::TornManifest,
+        Case::MissingManifest,
+        Case::Inconsistent,
+    ];
+
+    /// What is done about it.
+    pub fn decision(self) -> Decision {
+        match self {
+            Case::ShortFile | Case::TornManifest => Decision::Report,
+            Case::TornTail | Case::Gap | Case::IncompleteBatch => Decision::Cut,
+            Case::DamagedHints => Decision::Rescan,
+            Case::DeadSegment | Case::UnlistedEmptySegment => Decision::Remove,
+            Case::BelowWatermark
+            | Case::DamagedSealed
+            | Case::DamagedHeader
+            | Case::ForeignSegment
+            | Case::EpochAhead
+            | Case::MissingSegment
+            | Case::UnlistedSegment
+            | Case::MissingManifest
+            | Case::Inconsistent => Decision::Refuse,
+        }
+    }
+
+    /// The case in words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Case::TornTail => "torn tail",
+            Case::Gap => "gap between segments",
+            Case::IncompleteBatch => "incomplete batch",
+            Case::BelowWatermark => "damage below the watermark",
+            Case::ShortFile => "file cut short",
+            Case::DamagedHints => "damaged hints",
+            Case::DamagedSealed => "damaged sealed segment",
+            Case::DamagedHeader => "damaged segment header",
+            Case::ForeignSegment => "segment of another store",
+            Case::EpochAhead => "frame of a later open",
+            Case::MissingSegment => "missing segment",
+            Case::DeadSegment => "removed segment",
+            Case::UnlistedEmptySegment => "unlisted empty segment",
+            Case::UnlistedSegment => "unlisted segment with records",
+            Case::TornManifest => "torn manifest",
+            Case::MissingManifest => "missing manifest",
+            Case::Inconsistent => "inconsistent records",
+        }
+    }
+}
+
+/// Something that recovery found and dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What it is.
+    pub case: Case,
+    /// The file.
+    pub file: PathBuf,
+    /// Where in the file.
+    pub offset: u64,
+    /// Details.
+    pub what: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (case, file) = (self.case.label(), self.file.display());
+        write!(f, "{case}: {file} at byte {}: {}", self.offset, self.what)
+    }
+}
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The store was created by this open.
+    pub created: bool,
+    /// The store was closed in order: nothing was written after its last close.
+    pub clean: bool,
+    /// Sealed segments, loaded from their hints.
+    pub sealed_segments: u64,
+    /// Unsealed segments, read frame by frame.
+    pub tail_segments: u64,
+    /// Records that the tail held.
+    pub tail_records: u64,
+    /// Bytes of frames that the tail held.
+    pub tail_bytes: u64,
+    /// Sequence number below which everything was known to be durable.
+    pub watermark: u64,
+    /// Sequence number after the last record recovered.
+    pub next_seqno: u64,
+    /// What was found and dealt with, if anything.
+    pub notes: Vec<Note>,
+}
+
+impl RecoveryReport {
+    /// The notes that say that bytes were cut off.
+    pub fn cuts(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter().filter(|n| n.case.decision() == Decision::Cut)
+    }
+
+    pub(super) fn note(&mut self, case: Case, file: &Path, offset: u64, what: impl Into<String>) {
+        self.notes.push(Note { case, file: file.to_owned(), offset, what: what.into() });
+    }
+}
+
+/// The error that refuses an open because of `case`.
+pub(super) fn refuse(case: Case, file: &Path, offset: u64, what: impl fmt::Display) -> OpenError {
+    let what = format!("{}: {what}", case.label());
+    OpenError::Corrupt(Corruption { file: file.to_owned(), offset, what })
+}
+
+/// The records of a segment, as they go into the index.
+pub(super) enum HintSource {
+    /// The hints of a sealed segment, as they stand in the file.
+    Encoded(Map),
+    /// Records that were read.
+    Decoded(Vec<Hint>),
+}
+
+impl HintSource {
+    /// The hints in the order of the log.
+    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = Hint> + '_> {
+        match self {
+            HintSource::Encoded(map) => {
+                Box::new(map.chunks_exact(HINT_LEN).filter_map(Hint::decode))
+            }
+            HintSource::Decoded(hints) => Box::new(hints.iter().copied()),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            HintSource::Encoded(map) => map.len() / HINT_LEN,
+            HintSource::Decoded(hints) => hints.len(),
+        }
+    }
+}
+
+/// What was recovered: the input of [`super::load`] and of the writer's first steps.
+pub(super) struct Recovered {
+    /// Segments with their records, in the order of the log.
+    pub(super) sources: Vec<(Arc<Segment>, HintSource)>,
+    pub(super) tail: TailScan,
+}
+
+impl Core {
+    /// Opens and reads every segment. Changes nothing on disk.
+    pub(super) fn recover(
+        &self,
+        segments: &[SegmentState],
+        watermark: u64,
+        sealed_next: u64,
+        report: &mut RecoveryReport,
+    ) -> Result<Recovered, OpenError> {
+        let mut sources = Vec::new();
+        let mut unsealed = Vec::new();
+        for state in segments {
+            let segment = self.open_segment(state.id)?;
+            match state.seal {
+                Some(seal) if unsealed.is_empty() => {
+                    let hints = self.open_sealed(&segment, &seal, report)?;
+                    report.sealed_segments += 1;
+                    sources.push((segment, hints));
+                }
+                Some(_) => {
+                    let what = "sealed, but an earlier segment is not";
+                    return Err(refuse(Case::Inconsistent, &segment.path, 0, what));
+                }
+                None => unsealed.push((segment, state.len)),
+            }
+        }
+        let start = TailStart {
+            watermark,
+            expected: sealed_next,
+            epoch_max: self.manifest.lock().state.epoch,
+            hash_seed: self.hash_seed,
+        };
+        let tail = scan_tail(unsealed, start, &self.dir, report)?;
+        Ok(Recovered { sources, tail })
+    }
+
+    fn open_segment(&self, id: u64) -> Result<Arc<Segment>, OpenError> {
+        let path = self.dir.join(file_name(id));
+        let mode = if self.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
+        let file = match self.options.vfs.open(&path, mode) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(refuse(Case::MissingSegment, &path, 0, "listed but not there"));
+            }
+            Err(e) => return Err(IoError::new("open", path, e).into()),
+        };
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        let read = read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", &path, e))?;
+        let (header, salt) = match SegmentHeader::decode(bytes.get(..read).unwrap_or(&[])) {
+            Ok(decoded) => decoded,
+            Err(HeaderError::Damaged(what)) => {
+                return Err(refuse(Case::DamagedHeader, &path, 0, what));
+            }
+            Err(HeaderError::Version(major, minor)) => {
+                return Err(OpenError::Version { file: path, found: (major, minor) });
+            }
+        };
+        if header.store != self.store_id || header.id != id {
+            let what = format!("its header says segment {} of another store", header.id);
+            return Err(refuse(Case::ForeignSegment, &path, 0, what));
+        }
+        let add = |slot| Segment::new(id, slot, salt, path.clone(), file);
+        self.segments
+            .add(add)
+            .ok_or_else(|| refuse(Case::Inconsistent, &self.dir, 0, "too many segments"))
+    }
+
+    /// Takes over a sealed segment: extent from the manifest, records from the hints, or from the
+    /// log if the hints are damaged.
+    fn open_sealed(
+        &self,
+        segment: &Arc<Segment>,
+        seal: &Seal,
+        report: &mut RecoveryReport,
+    ) -> Result<HintSource, OpenError> {
+        let len = segment.file_len()?;
+        if len < seal.data_end {
+            let what = format!("file has {len} bytes, its records end at {}", seal.data_end);
+            return Err(refuse(Case::DamagedSealed, &segment.path, len, what));
+        }
+        segment.end.store(seal.data_end, Ordering::Release);
+        segment.first.store(seal.first, Ordering::Release);
+        segment.next.store(seal.next, Ordering::Release);
+        segment.set_sealed(*seal, self.map(segment, seal.data_end));
+        match read_hints(segment, seal)? {
+            Ok(map) => Ok(HintSource::Encoded(map)),
+            Err(what) => {
+                report.note(Case::DamagedHints, &segment.path, seal.data_end, what);
+                Ok(HintSource::Decoded(self.rescan_sealed(segment, seal)?))
+            }
+        }
+    }
+}
+
+impl Core {
+    /// What is wrong with the hints of a segment, if it is sealed and something is.
+    pub(super) fn check_hints(&self, segment: &Segment) -> Result<Option<Corruption>, ReadError> {
+        let Some(seal) = segment.seal() else { return Ok(None) };
+        let read = read_hints(segment, &seal)?;
+        Ok(read.err().map(|what| segment.corruption(seal.data_end, what)))
+    }
+
+    /// Reads the records of a sealed segment from its frames. Everything in it was durable when it
+    /// was sealed, so any damage refuses.
+    fn rescan_sealed(
+        &self,
+        segment: &Arc<Segment>,
+        seal: &Seal,
+    ) -> Result<Vec<Hint>, OpenError> {
+        let start = TailStart {
+            watermark: seal.next,
+            expected: seal.first,
+            epoch_max: u32::MAX,
+            hash_seed: self.hash_seed,
+        };
+        let mut report = RecoveryReport::default();
+        let scan = scan_tail(vec![(Arc::clone(segment), 0)], start, &self.dir, &mut report)?;
+        segment.end.store(seal.data_end, Ordering::Release);
+        if scan.is_in_batch {
+            let what = "its hints are damaged, and its last batch goes on in the next segment";
+            return Err(refuse(Case::DamagedSealed, &segment.path, seal.data_end, what));
+        }
+        Ok(scan.segments.into_iter().next().map(|s| s.hints).unwrap_or_default())
+    }
+}
+
+/// The hints of a sealed segment with a footer and a checksum that are right; else what is wrong.
+fn read_hints(segment: &Segment, seal: &Seal) -> Result<Result<Map, &'static str>, IoError> {
+    let len = segment.file_len()?;
+    if len != seal.file_len || len < seal.data_end + SEGMENT_FOOTER_LEN {
+        return Ok(Err("the file has another length than when it was sealed"));
+    }
+    let size = usize::try_from(len - seal.data_end).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; size];
+    if segment.read_at(&mut bytes, seal.data_end)? < size {
+        return Ok(Err("the file ends within its hints"));
+    }
+    let footer_bytes = bytes.split_off(size - SEGMENT_FOOTER_LEN as usize);
+    let Some(footer) = SegmentFooter::decode(&footer_bytes, segment.salt) else {
+        return Ok(Err("footer checksum does not match"));
+    };
+    let fits = footer.id == segment.id
+        && footer.data_end == seal.data_end
+        && footer.next == seal.next
+        && footer.first == seal.first
+        && footer.hints.checked_mul(HINT_LEN as u64) == Some(bytes.len() as u64);
+    if !fits {
+        return Ok(Err("footer does not agree with the manifest"));
+    }
+    if checksum::salted(segment.salt, &bytes) != footer.hints_checksum {
+        return Ok(Err("hints checksum does not match"));
+    }
+    Ok(Ok(Map::Memory(Arc::from(bytes))))
+}
+
+/// Judges the segment files that the manifest does not list; returns those to remove.
+pub(super) fn judge_unlisted(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    listed: &[SegmentState],
+    next_segment: u64,
+    report: &mut RecoveryReport,
+) -> Result<Vec<PathBuf>, OpenError> {
+    let names = vfs.list(dir).map_err(|e| IoError::new("list", dir, e))?;
+    let mut dead = Vec::new();
+    for name in names {
+        let Some(id) = parse_file_name(&name) else { continue };
+        if listed.iter().any(|s| s.id == id) {
+            continue;
+        }
+        let path = dir.join(&name);
+        let case = if id < next_segment {
+            Case::DeadSegment
+        } else if has_frame(vfs, &path)? {
+            Case::UnlistedSegment
+        } else {
+            Case::UnlistedEmptySegment
+        };
+        if case.decision() == Decision::Refuse {
+            return Err(refuse(case, &path, 0, "the manifest has lost an edit"));
+        }
+        report.note(case, &path, 0, "not part of the store");
+        dead.push(path);
+    }
+    Ok(dead)
+}
+
+/// True if the file is a segment that starts with a whole frame.
+fn has_frame(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
+    let failed = |e| OpenError::Io(IoError::new("read", path, e));
+    let file = vfs.open(path, OpenMode::Read).map_err(failed)?;
+    let header_len = SEGMENT_HEADER_LEN as usize;
+    let mut bytes = vec![0; header_len + crate::format::record::FRAME_HEADER_LEN];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(failed)?;
+    bytes.truncate(read);
+    let Ok((_, salt)) = SegmentHeader::decode(&bytes) else { return Ok(false) };
+    let frame = bytes.get(header_len..).unwrap_or(&[]);
+    Ok(!matches!(frame_at(frame, salt, SEGMENT_HEADER_LEN), Step::Bad(0, _)))
+}
+
+/// True for kinds of records that name a key.
+pub(super) fn has_key(kind: Kind) -> bool {
+    matches!(kind, Kind::Put | Kind::Delete)
+}

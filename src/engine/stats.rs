@@ -1,0 +1,98 @@
+//! Counters of an open store.
+
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::recovery::RecoveryReport;
+
+/// Counters of a store at one moment. Each is right by itself; together they may be a write apart.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Live keys.
+    pub keys: u64,
+    /// Collections that keys were put into.
+    pub collections: u64,
+    /// Segments, oldest first.
+    pub segments: Vec<SegmentStats>,
+    /// Bytes of memory that the index takes.
+    pub index_bytes: u64,
+    /// Sequence number of the next record.
+    pub next_seqno: u64,
+    /// Every record with a smaller sequence number is durable.
+    pub watermark: u64,
+    /// Bytes appended to the log since the open.
+    pub appended_bytes: u64,
+    /// Syncs of the log since the open: each serves every writer that waits.
+    pub syncs: u64,
+    /// The error of the failed sync that made the store refuse writes, if one did.
+    pub poisoned: Option<String>,
+    /// What the open found.
+    pub recovery: RecoveryReport,
+}
+
+/// Counters of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Its id; its file is named after it.
+    pub id: u64,
+    /// It is full, durable, and never changes again.
+    pub is_sealed: bool,
+    /// Bytes of its log: header, frames, records.
+    pub log_bytes: u64,
+    /// Bytes of records that are the newest of their key.
+    pub live_bytes: u64,
+    /// Records that are the newest of their key.
+    pub live_records: u64,
+}
+
+impl SegmentStats {
+    /// Bytes that compaction could give back: overwritten and deleted records, tombstones, frames.
+    pub fn dead_bytes(&self) -> u64 {
+        self.log_bytes.saturating_sub(self.live_bytes)
+    }
+}
+
+impl Stats {
+    /// Bytes of live records in all segments.
+    pub fn live_bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.live_bytes).sum()
+    }
+
+    /// Bytes of log in all segments.
+    pub fn log_bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.log_bytes).sum()
+    }
+}
+
+impl Core {
+    pub(super) fn stats(&self) -> Stats {
+        let collections = self.catalog.all();
+        let segments = self.segments.all();
+        Stats {
+            keys: collections.iter().map(|c| c.index().len()).sum(),
+            collections: collections
+                .iter()
+                .filter(|c| c.is_listed.load(Ordering::Acquire))
+                .count() as u64,
+            segments: segments
+                .iter()
+                .map(|s| SegmentStats {
+                    id: s.id,
+                    is_sealed: s.seal().is_some(),
+                    log_bytes: s.end(),
+                    live_bytes: s.live_bytes.load(Ordering::Relaxed),
+                    live_records: s.live_records.load(Ordering::Relaxed),
+                })
+                .collect(),
+            index_bytes: collections.iter().map(|c| c.index().heap_bytes() as u64).sum(),
+            next_seqno: self.log.lock().next_seqno,
+            watermark: self.watermark(),
+            appended_bytes: self.appended_bytes.load(Ordering::Relaxed),
+            syncs: self.sync.count.load(Ordering::Relaxed),
+            poisoned: self.poison.cause().map(ToString::to_string),
+            recovery: self.report.clone(),
+        }
+    }
+}

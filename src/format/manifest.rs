@@ -1,0 +1,280 @@
+//! The manifest: which segments are alive, as a log of edits.
+//!
+//! ```text
+//! manifest = header edit*
+//! edit     = len u32, checksum u32, payload, padding to 8
+//! ```
+//!
+//! Header, 48 bytes: magic `SILTMAN1`, major u16, minor u16, reserved u32, store id 16 bytes,
+//! features u64 (zero), reserved u32, checksum u32 of bytes 0..44. The checksum of an edit covers
+//! its length and payload, is salted by the header's checksum and bound to the edit's offset.
+//! Payloads are [`Edit`]s in [`super::codec`]'s encoding.
+//!
+//! Each edit is synced before the next is written, so only the last one can be torn. A manifest
+//! that has grown is written anew under a temporary name, synced, and renamed over the old one.
+
+use bincode::{Decode, Encode};
+
+use super::bytes::{align8, array_at, put_at, u16_at, u32_at, u64_at};
+use super::codec;
+use super::segment::StoreId;
+use super::{FORMAT_MAJOR, FORMAT_MINOR, checksum};
+
+/// File name of the manifest.
+pub const FILE_NAME: &str = "MANIFEST";
+/// Name under which a new manifest is written before it replaces the old one.
+pub const TEMP_NAME: &str = "MANIFEST.tmp";
+
+/// Bytes of the manifest's header.
+pub const MANIFEST_HEADER_LEN: usize = 48;
+const EDIT_HEADER_LEN: usize = 8;
+const MAGIC: &[u8; 8] = b"SILTMAN1";
+
+/// A change to the set of live segments. New variants go to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Edit {
+    /// The whole state: the first edit of every manifest.
+    State(State),
+    /// A writer opened the store; frames written from now on carry `epoch`.
+    Open {
+        /// Number of the open, one more than the last.
+        epoch: u32,
+        /// Everything below this sequence number is durable.
+        watermark: u64,
+    },
+    /// A segment was created and may hold frames from now on.
+    Add {
+        /// Its id, above all earlier ones.
+        id: u64,
+        /// Length of the file.
+        len: u64,
+    },
+    /// An unsealed segment was extended: a shorter file has lost something.
+    Extend {
+        /// Its id.
+        id: u64,
+        /// Length of the file.
+        len: u64,
+    },
+    /// A segment was sealed: it is durable and never changes again.
+    Seal {
+        /// Its id.
+        id: u64,
+        /// Its extent.
+        seal: Seal,
+    },
+    /// Segments no longer belong to the store; their files may go.
+    Remove {
+        /// Their ids.
+        ids: Vec<u64>,
+    },
+    /// The store was closed in order.
+    Close {
+        /// Everything below this sequence number is durable, and nothing else was written.
+        watermark: u64,
+        /// The active segment and the length that its file was cut to.
+        active: Option<(u64, u64)>,
+    },
+}
+
+/// Extent of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Seal {
+    /// Offset behind the last frame.
+    pub data_end: u64,
+    /// Length of the file.
+    pub file_len: u64,
+    /// Sequence number of the first record.
+    pub first: u64,
+    /// Sequence number after the last record.
+    pub next: u64,
+}
+
+/// A segment of the live set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SegmentState {
+    /// Its id.
+    pub id: u64,
+    /// Length that its file had at least, when the last edit about it was written.
+    pub len: u64,
+    /// Its extent, if it is sealed.
+    pub seal: Option<Seal>,
+}
+
+/// What the edits add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct State {
+    /// Number of the last open.
+    pub epoch: u32,
+    /// Everything below this sequence number was durable when the last edit was written.
+    pub watermark: u64,
+    /// The next segment's id: every id below it was given out once.
+    pub next_segment: u64,
+    /// Sequence number after the last sealed log segment, whether that is still alive or not.
+    pub sealed_next: u64,
+    /// The last edit was a close.
+    pub is_clean: bool,
+    /// The live segments, by id.
+    pub segments: Vec<SegmentState>,
+}
+
+impl State {
+    /// The state of an empty store.
+    pub fn new() -> Self {
+        State { next_segment: 1, sealed_next: 1, watermark: 1, ..State::default() }
+    }
+
+    /// Applies `edit`; says what is wrong if it does not fit.
+    pub fn apply(&mut self, edit: &Edit) -> Result<(), String> {
+        self.is_clean = matches!(edit, Edit::Close { .. });
+        match edit {
+            Edit::State(state) => *self = state.clone(),
+            Edit::Open { epoch, watermark } => {
+                if *epoch <= self.epoch {
+                    return Err(format!("epoch {epoch} follows epoch {}", self.epoch));
+                }
+                self.epoch = *epoch;
+                self.watermark = self.watermark.max(*watermark);
+            }
+            Edit::Add { id, len } => {
+                if *id < self.next_segment {
+                    return Err(format!("segment {id} added again"));
+                }
+                self.next_segment =
+                    id.checked_add(1).ok_or_else(|| "segment ids are used up".to_owned())?;
+                self.segments.push(SegmentState { id: *id, len: *len, seal: None });
+            }
+            Edit::Seal { id, seal } => {
+                let segment = self.find(*id)?;
+                segment.seal = Some(*seal);
+                segment.len = seal.file_len;
+                self.sealed_next = self.sealed_next.max(seal.next);
+                self.watermark = self.watermark.max(seal.next);
+            }
+            Edit::Extend { id, len } => self.find(*id)?.len = *len,
+            Edit::Remove { ids } => self.segments.retain(|s| !ids.contains(&s.id)),
+            Edit::Close { watermark, active } => {
+                self.watermark = self.watermark.max(*watermark);
+                if let Some((id, len)) = active {
+                    self.find(*id)?.len = *len;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, id: u64) -> Result<&mut SegmentState, String> {
+        let found = self.segments.iter_mut().find(|s| s.id == id);
+        found.ok_or_else(|| format!("segment {id} is changed but not alive"))
+    }
+}
+
+/// The manifest's header and the salt of its edits.
+pub fn encode_header(store: &StoreId) -> ([u8; MANIFEST_HEADER_LEN], u32) {
+    let mut bytes = [0; MANIFEST_HEADER_LEN];
+    put_at(&mut bytes, 0, MAGIC);
+    put_at(&mut bytes, 8, &FORMAT_MAJOR.to_le_bytes());
+    put_at(&mut bytes, 10, &FORMAT_MINOR.to_le_bytes());
+    put_at(&mut bytes, 16, store);
+    let salt = checksum::plain(bytes.get(..44).unwrap_or(&[]));
+    put_at(&mut bytes, 44, &salt.to_le_bytes());
+    (bytes, salt)
+}
+
+/// Appends `edit` to `buf`, to stand at `offset` of a manifest with `salt`.
+pub fn encode_edit(buf: &mut Vec<u8>, salt: u32, offset: u64, edit: &Edit) -> Result<(), String> {
+    let payload = codec::encode(edit)?;
+    let len = u32::try_from(payload.len()).map_err(|_| "manifest edit too long".to_owned())?;
+    let start = buf.len();
+    buf.extend_from_slice(&len.to_le_bytes());
+    buf.extend_from_slice(&[0; 4]);
+    buf.extend_from_slice(&payload);
+    let sum = edit_checksum(salt, offset, len, &payload);
+    put_at(buf.get_mut(start..).unwrap_or(&mut []), 4, &sum.to_le_bytes());
+    buf.resize(start + align8(buf.len() - start), 0);
+    Ok(())
+}
+
+fn edit_checksum(salt: u32, offset: u64, len: u32, payload: &[u8]) -> u32 {
+    checksum::at(salt.wrapping_add(len), offset, payload)
+}
+
+/// A manifest as read.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The store's id.
+    pub store: StoreId,
+    /// Salt of the edits.
+    pub salt: u32,
+    /// What the edits add up to.
+    pub state: State,
+    /// Offset behind the last whole edit.
+    pub end: u64,
+    /// True if bytes that are no edit follow: the last edit was torn by a crash.
+    pub torn: bool,
+}
+
+/// Why a manifest could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ManifestError {
+    /// Damaged at an offset.
+    Corrupt(u64, String),
+    /// A format version that this program does not read.
+    Version(u16, u16),
+}
+
+/// Reads a whole manifest.
+pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    let damaged = |what: &str| ManifestError::Corrupt(0, what.to_owned());
+    let header = bytes.get(..MANIFEST_HEADER_LEN).ok_or_else(|| damaged("manifest is too short"))?;
+    if header.get(..8) != Some(MAGIC) {
+        return Err(damaged("no manifest magic"));
+    }
+    let salt = checksum::plain(header.get(..44).unwrap_or(&[]));
+    if salt != u32_at(header, 44) {
+        return Err(damaged("manifest header checksum does not match"));
+    }
+    let (major, minor) = (u16_at(header, 8), u16_at(header, 10));
+    if major != FORMAT_MAJOR || u64_at(header, 32) != 0 {
+        return Err(ManifestError::Version(major, minor));
+    }
+    let store = array_at(header, 16).unwrap_or_default();
+    let mut state = State::new();
+    let mut end = MANIFEST_HEADER_LEN;
+    let mut edits = 0u64;
+    while let Some((edit, len)) = edit_at(bytes, salt, end) {
+        let corrupt = |what| ManifestError::Corrupt(end as u64, what);
+        let edit = edit.map_err(corrupt)?;
+        if edits == 0 && !matches!(edit, Edit::State(_)) {
+            return Err(corrupt("the first edit is not the whole state".to_owned()));
+        }
+        state.apply(&edit).map_err(corrupt)?;
+        edits += 1;
+        end += len;
+    }
+    if edits == 0 {
+        return Err(ManifestError::Corrupt(end as u64, "the first edit is damaged".to_owned()));
+    }
+    let rest = bytes.get(end..).unwrap_or(&[]);
+    // Each edit was synced before the next was written: one that follows damage proves rot.
+    for skip in (8..rest.len()).step_by(8) {
+        if edit_at(bytes, salt, end + skip).is_some() {
+            let what = format!("damaged edit, with a whole one behind it at byte {}", end + skip);
+            return Err(ManifestError::Corrupt(end as u64, what));
+        }
+    }
+    let torn = rest.iter().any(|b| *b != 0);
+    Ok(Manifest { store, salt, state, end: end as u64, torn })
+}
+
+/// The edit at `offset` and its length in the file, if there is one with a right checksum.
+fn edit_at(bytes: &[u8], salt: u32, offset: usize) -> Option<(Result<Edit, String>, usize)> {
+    let rest = bytes.get(offset..)?;
+    let len = u32_at(rest.get(..EDIT_HEADER_LEN)?, 0);
+    let end = EDIT_HEADER_LEN.checked_add(len as usize)?;
+    let payload = rest.get(EDIT_HEADER_LEN..end)?;
+    if len == 0 || edit_checksum(salt, offset as u64, len, payload) != u32_at(rest, 4) {
+        return None;
+    }
+    Some((codec::decode(payload), align8(end)))
+}

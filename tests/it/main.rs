@@ -1,0 +1,2 @@
+//! Tests of the public interface on a real file system.
+mod engine;
