@@ -1,10 +1,16 @@
 //! Siltstone: an embedded, append-only log storage engine.
+
+#[macro_use]
+mod planted;
+
 pub mod engine;
 mod format;
 mod index;
 #[cfg(feature = "stores")]
 pub mod kv;
 pub mod limits;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vfs;
 
 pub use engine::{

@@ -1,0 +1,156 @@
+//! Planted bugs: known mistakes that a test build can switch on, one at a time, to show that the
+//! tests would catch them.
+//!
+//! Engine code asks `planted!(Name)` where the mistake would be made. Without the feature
+//! `testing` that is the constant `false`, and the mistake is not compiled in.
+
+/// True if the planted bug of this name is switched on for the running thread.
+#[cfg(feature = "testing")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_on($crate::planted::Bug::$bug)
+    };
+}
+
+/// False: a build without the feature `testing` has no planted bugs.
+#[cfg(not(feature = "testing"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "testing")]
+pub use registry::{Bug, SwitchedOn, is_on, switch_on};
+
+#[cfg(feature = "testing")]
+mod registry {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// One bit for each bug, so that tests that run side by side do not meet.
+        static ON: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Declares the bugs, so that the list of all of them cannot miss one.
+    macro_rules! bugs {
+        ($($(#[$doc:meta])* $name:ident,)*) => {
+            /// A mistake that real stores have made. What each one does is said at the place in
+            /// the engine that asks for it.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+            #[non_exhaustive]
+            pub enum Bug {
+                $($(#[$doc])* $name,)*
+            }
+
+            impl Bug {
+                /// Every bug there is.
+                pub const ALL: &'static [Bug] = &[$(Bug::$name,)*];
+            }
+        };
+    }
+
+    bugs! {
+        /// The directory is not synced after a segment was created.
+        NewSegmentDirNotSynced,
+        /// The directory is not synced after a rename (manifest, hint).
+        RenameDirNotSynced,
+        /// A file is renamed into place before its bytes are synced.
+        RenameBeforeSync,
+        /// Recovery takes a batch whose last frame is missing.
+        UnfinishedBatchAccepted,
+        /// Recovery takes a frame whose records were not checked.
+        TornBatchAccepted,
+        /// Recovery leaves the torn tail in place and appends behind it.
+        TornTailNotCut,
+        /// Recovery cuts the tail in memory only and reuses the epoch: old records behind it are
+        /// valid again.
+        StaleRecordsRejoin,
+        /// Zeros at the end of a preallocated segment are taken for records or for damage.
+        ZeroTailIsDamage,
+        /// Damage in a segment ends its replay, and the segments after it are replayed.
+        ReplayGoesOnBehindHole,
+        /// A gap in the sequence numbers is not noticed.
+        SequenceGapAccepted,
+        /// Damage below the watermark is cut as if it were a torn tail.
+        WatermarkIgnored,
+        /// The watermark that is written counts records that were not yet synced.
+        WatermarkTooHigh,
+        /// The torn tail is cut and the report does not say so.
+        CutNotReported,
+        /// After a half write, the next append goes behind the garbage.
+        HalfWriteNotRewound,
+        /// A write that was reported as failed is found by the next open.
+        FailedWriteAppears,
+        /// A write that failed is visible to readers until the store is closed.
+        FailedWriteVisible,
+        /// A write with `Sync` is acknowledged without a sync.
+        SyncSkipped,
+        /// A sync of the newest segment acknowledges records of an older one that is not synced.
+        SyncMissesOlderSegment,
+        /// A failed sync is tried again, and the second answer believed.
+        FailedSyncRetried,
+        /// A failed sync is reported to its caller, and later writes are taken as if nothing was.
+        FailedSyncForgotten,
+        /// An error of the sync is dropped.
+        SyncErrorIgnored,
+        /// The number of a segment that was given up is used again with the same salt.
+        SegmentIdReused,
+        /// A length from disk is believed without a look at the bytes that are there.
+        LengthUnchecked,
+        /// A hint's checksum is not verified.
+        HintChecksumIgnored,
+        /// A hint is used although it was made for another segment or another length of it.
+        HintNotBound,
+        /// A hint forgets tombstones.
+        HintDropsTombstones,
+        /// A short read is taken for the end of the file.
+        ShortReadIsEnd,
+        /// A file that is not ours keeps the store from opening, or is taken for a segment.
+        ForeignFileBreaksOpen,
+        /// The store is opened although another writer holds the lock.
+        LockIgnored,
+        /// Recovered records are built upon before they were synced.
+        RecoveredTailNotSynced,
+        /// A full disk makes the store refuse writes until it is reopened.
+        FullDiskSticks,
+        /// Replay does not verify keys and values.
+        BodyNotVerified,
+        /// A read hands out a value without verifying it.
+        ReadNotVerified,
+        /// A clear forgets that older records of its collection are gone when the store is
+        /// reopened.
+        ClearForgottenOnReplay,
+        /// The check for an earlier failure is made before the lock is taken, not under it.
+        PoisonCheckedOutsideLock,
+        /// A missing segment in the middle of the log is not noticed.
+        MissingSegmentAccepted,
+    }
+
+    /// True if `bug` is switched on for the running thread.
+    pub fn is_on(bug: Bug) -> bool {
+        ON.get() & (1 << bug as u32) != 0
+    }
+
+    /// Switches `bug` on for the running thread until the answer is dropped.
+    #[must_use = "the bug is off again when this is dropped"]
+    pub fn switch_on(bug: Bug) -> SwitchedOn {
+        let before = ON.get();
+        ON.set(before | 1 << bug as u32);
+        SwitchedOn { before }
+    }
+
+    /// Keeps a planted bug switched on; see [`switch_on`].
+    #[derive(Debug)]
+    pub struct SwitchedOn {
+        before: u64,
+    }
+
+    impl Drop for SwitchedOn {
+        fn drop(&mut self) {
+            ON.set(self.before);
+        }
+    }
+
+    const _: () = assert!(Bug::ALL.len() <= 64, "one bit each");
+}

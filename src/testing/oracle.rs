@@ -1,0 +1,316 @@
+//! The oracle: which states a store may be in after a crash.
+//!
+//! A [`History`] is told of every write batch when it starts, and of every promise when it is
+//! made, with the moment of the simulated disk ([`SimVfs::position`], [`SimVfs::mark`]). For a
+//! crash at any moment it then knows the legal states: all batches that were promised to be
+//! durable, and after them any number of batches that had started, in their order, with no hole.
+//!
+//! [`SimVfs::position`]: super::SimVfs::position
+//! [`SimVfs::mark`]: super::SimVfs::mark
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::engine::{BatchOp, WriteBatch};
+
+/// All that a store holds: values by collection and key.
+pub type Contents = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// A number for the contents of a store, kept up to date at the cost of what changes. It does not
+/// depend on an order. Equal for equal contents, and different for others, as good as surely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    sum: u128,
+    count: u64,
+}
+
+impl Fingerprint {
+    /// Takes in one key with its value.
+    pub fn add(&mut self, collection: &str, key: &[u8], value: &[u8]) {
+        self.sum = self.sum.wrapping_add(hash(collection, key, value));
+        self.count += 1;
+    }
+
+    /// Takes out one key with its value, which must have been taken in.
+    pub fn remove(&mut self, collection: &str, key: &[u8], value: &[u8]) {
+        self.sum = self.sum.wrapping_sub(hash(collection, key, value));
+        self.count -= 1;
+    }
+
+    /// How many keys there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+fn hash(collection: &str, key: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = Xxh3Default::new();
+    for part in [collection.as_bytes(), key, value] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.digest128()
+}
+
+/// Contents with their fingerprint, changed by batches: what the store should be.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    contents: Contents,
+    print: Fingerprint,
+}
+
+impl Model {
+    /// What is in it.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The fingerprint of what is in it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.print
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, collection: &str, key: &[u8], value: &[u8]) {
+        self.delete(collection, key);
+        self.print.add(collection, key, value);
+        self.contents.insert((collection.to_owned(), key.to_vec()), value.to_vec());
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, collection: &str, key: &[u8]) {
+        if let Some(value) = self.contents.remove(&(collection.to_owned(), key.to_vec())) {
+            self.print.remove(collection, key, &value);
+        }
+    }
+
+    /// Removes all keys of a collection.
+    pub fn clear(&mut self, collection: &str) {
+        let print = &mut self.print;
+        self.contents.retain(|(name, key), value| {
+            let keep = name != collection;
+            if !keep {
+                print.remove(name, key, value);
+            }
+            keep
+        });
+    }
+
+    /// Does all operations of `batch`.
+    pub fn apply(&mut self, batch: &WriteBatch) {
+        for op in batch.ops() {
+            match op {
+                BatchOp::Put { collection, key, value } => self.put(collection, key, value),
+                BatchOp::Delete { collection, key } => self.delete(collection, key),
+                BatchOp::Clear { collection } => self.clear(collection),
+            }
+        }
+    }
+}
+
+/// The states that a store went through, and what was promised when.
+#[derive(Clone, Debug)]
+pub struct History {
+    states: Vec<State>,
+    /// Moments from which on at least this state is promised, both growing.
+    promises: Vec<(usize, usize)>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    model: Model,
+    /// The moment its batch started: it cannot be on the disk before.
+    started: usize,
+    /// The moment its batch was reported as failed: it must not be there after that.
+    retracted: Option<usize>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl History {
+    /// The history of a store that is empty, and may not even exist.
+    pub fn new() -> Self {
+        Self::starting_with(Model::default())
+    }
+
+    /// The history of a store that holds this, durably.
+    pub fn starting_with(model: Model) -> Self {
+        let state = State { model, started: 0, retracted: None };
+        History { states: vec![state], promises: vec![(0, 0)] }
+    }
+
+    /// What the store holds now, if every batch that was not retracted has been applied.
+    pub fn now(&self) -> &Model {
+        &self.states[self.current()].model
+    }
+
+    /// The number of the state that the store is in now.
+    pub fn current(&self) -> usize {
+        let live = self.states.iter().rposition(|state| state.retracted.is_none());
+        live.expect("the first state is never retracted")
+    }
+
+    /// How many states there were, the first included.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// False: there is always the state it started with.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What state number `index` held.
+    pub fn state(&self, index: usize) -> &Model {
+        &self.states[index].model
+    }
+
+    /// `batch` is about to be written. Returns the number of the state that it leads to.
+    pub fn start(&mut self, position: usize, batch: &WriteBatch) -> usize {
+        let mut model = self.now().clone();
+        model.apply(batch);
+        self.states.push(State { model, started: position, retracted: None });
+        self.states.len() - 1
+    }
+
+    /// The batch that was started last has failed, and the caller was told that it is not there
+    /// and never will be.
+    pub fn retract(&mut self, position: usize) {
+        let current = self.current();
+        if current > 0 {
+            self.states[current].retracted = Some(position);
+        }
+    }
+
+    /// The present state was acknowledged as durable.
+    pub fn promise(&mut self, position: usize) {
+        self.promises.push((position, self.current()));
+    }
+
+    /// The store was opened again and is in state `index`: newer ones are gone for good.
+    pub fn reopened(&mut self, position: usize, index: usize) {
+        for state in self.states.iter_mut().skip(index + 1) {
+            state.retracted.get_or_insert(position);
+        }
+    }
+
+    /// The numbers of the states that are legal after a crash at `cut`, oldest first.
+    pub fn legal(&self, cut: usize) -> impl Iterator<Item = usize> {
+        let promised = self.promises.iter().rev().find(|(position, _)| *position <= cut);
+        let oldest = promised.map_or(0, |(_, index)| *index);
+        (oldest..self.states.len()).filter(move |index| {
+            let state = &self.states[*index];
+            let begun = *index == oldest || state.started < cut;
+            begun && state.retracted.is_none_or(|retracted| cut < retracted)
+        })
+    }
+
+    /// The number of the state that has this fingerprint and is legal after a crash at `cut`.
+    pub fn find(&self, cut: usize, print: Fingerprint) -> Option<usize> {
+        self.legal(cut).find(|index| self.states[*index].model.print == print)
+    }
+
+    /// Says how `contents` differs from the legal states after a crash at `cut`, for people.
+    pub fn explain(&self, cut: usize, contents: &Contents) -> String {
+        let legal: Vec<usize> = self.legal(cut).collect();
+        let mut text = format!("legal are states {legal:?} of {}", self.states.len());
+        let same = self.states.iter().rposition(|state| state.model.contents == *contents);
+        if let Some(index) = same {
+            return text + &format!("; found state {index}");
+        }
+        let nearest = legal.iter().min_by_key(|index| self.difference(**index, contents).len());
+        for line in nearest.map(|index| self.difference(*index, contents)).unwrap_or_default() {
+            text += "\n  ";
+            text += &line;
+        }
+        text
+    }
+
+    /// The keys in which state `index` and `contents` differ, a line each.
+    fn difference(&self, index: usize, contents: &Contents) -> Vec<String> {
+        let expected = &self.states[index].model.contents;
+        let shown = |value: Option<&Vec<u8>>| match value {
+            Some(value) => {
+                let start = value.get(..24).unwrap_or(value);
+                format!("{} bytes {}", value.len(), start.escape_ascii())
+            }
+            None => "absent".to_owned(),
+        };
+        let keys =
+            expected.keys().chain(contents.keys().filter(|key| !expected.contains_key(*key)));
+        let differing = keys.filter(|key| expected.get(*key) != contents.get(*key));
+        let line = |key: &(String, Vec<u8>)| {
+            let (want, have) = (shown(expected.get(key)), shown(contents.get(key)));
+            format!("{}/{}: {want} in state {index}, found {have}", key.0, key.1.escape_ascii())
+        };
+        differing.map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.put("c", key.as_bytes(), value.as_bytes()).unwrap();
+        batch
+    }
+
+    #[test]
+    fn window_runs_from_the_promise_to_what_has_started() {
+        let mut history = History::new();
+        history.start(3, &put("a", "1"));
+        history.start(5, &put("b", "2"));
+        history.promise(8);
+        history.start(9, &put("c", "3"));
+        let legal = |cut| history.legal(cut).collect::<Vec<_>>();
+        assert_eq!(legal(3), [0]);
+        assert_eq!(legal(4), [0, 1]);
+        assert_eq!(legal(7), [0, 1, 2]);
+        assert_eq!(legal(8), [2]);
+        assert_eq!(legal(20), [2, 3]);
+    }
+
+    #[test]
+    fn retracted_batch_is_legal_only_before_its_failure_was_reported() {
+        let mut history = History::new();
+        history.start(0, &put("a", "1"));
+        history.retract(4);
+        history.start(5, &put("b", "2"));
+        assert_eq!(history.legal(3).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(history.legal(9).collect::<Vec<_>>(), [0, 2]);
+        assert!(!history.now().contents().contains_key(&("c".into(), b"a".to_vec())));
+    }
+
+    #[test]
+    fn fingerprint_follows_the_contents_and_not_the_way_to_them() {
+        let (mut one, mut two) = (Model::default(), Model::default());
+        for key in ["a", "b", "gone"] {
+            one.apply(&put(key, "x"));
+        }
+        one.delete("c", b"gone");
+        two.put("other", b"a", b"x");
+        two.clear("other");
+        two.apply(&put("b", "x"));
+        assert_ne!(one.fingerprint(), two.fingerprint());
+        two.apply(&put("a", "x"));
+        assert_eq!(one.fingerprint(), two.fingerprint());
+        assert_eq!(one.fingerprint().count(), 2);
+    }
+
+    #[test]
+    fn explanation_names_the_keys_that_differ() {
+        let mut history = History::new();
+        history.start(0, &put("k", "right"));
+        history.promise(2);
+        let wrong = Contents::from([(("c".into(), b"k".to_vec()), b"wrong".to_vec())]);
+        let text = history.explain(5, &wrong);
+        assert!(text.contains("c/k") && text.contains("wrong"), "{text}");
+    }
+}
