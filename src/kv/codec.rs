@@ -21,6 +21,7 @@
 //! 0x0a        varint n, n x 4 bytes            list of floats that all fit f32 exactly
 //! 0x0b        varint n, n x 8 bytes            list of floats
 //! 0x0c        varint n, n x (key value)        map, in order of insertion
+//! 0x0d        entry:u8                         text, an entry of KNOWN_TEXTS
 //! 0x40..=0x7f -                                the integer tag - 0x40
 //! 0x80..=0xff tag - 0x80 bytes                 text of that length
 //!
@@ -29,7 +30,7 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
-//! [`KNOWN_KEYS`] is part of the format: entries are appended, never changed. Writers use the
+//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed. Writers use the
 //! first form that fits; readers accept any. A list of floats is packed as f32 only if every
 //! element comes back bit for bit, so embeddings computed in single precision take half the room
 //! and nothing is ever rounded.
@@ -71,6 +72,7 @@ mod tag {
     pub(super) const F32_LIST: u8 = 0x0a;
     pub(super) const F64_LIST: u8 = 0x0b;
     pub(super) const MAP: u8 = 0x0c;
+    pub(super) const KNOWN_TEXT: u8 = 0x0d;
     pub(super) const SMALL_INT: u8 = 0x40;
     pub(super) const SHORT_TEXT: u8 = 0x80;
 }
@@ -146,6 +148,19 @@ pub const KNOWN_KEYS: [&str; 61] = [
     "nodes",
 ];
 
+/// Texts that every stored node repeats, two bytes each. Part of the format: append only.
+pub const KNOWN_TEXTS: [&str; 9] = [
+    "{key}: {value}",
+    "{metadata_str}\n\n{content}",
+    "text/plain",
+    "TextNode",
+    "Document",
+    "RelatedNodeInfo",
+    "ImageNode",
+    "IndexNode",
+    "Node",
+];
+
 /// Bytes that are no stored value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
@@ -200,16 +215,7 @@ fn encode_value(value: &Value, out: &mut Vec<u8>) {
                 out.extend_from_slice(&float.to_le_bytes());
             }
         },
-        Value::Text(text) => match u8::try_from(text.len()) {
-            Ok(len @ 0..=0x7f) => {
-                out.push(tag::SHORT_TEXT + len);
-                out.extend_from_slice(text.as_bytes());
-            }
-            _ => {
-                out.push(tag::TEXT);
-                put_bytes(text.as_bytes(), out);
-            }
-        },
+        Value::Text(text) => encode_text(text, out),
         Value::List(list) => encode_list(list, out),
         Value::Map(map) => {
             out.push(tag::MAP);
@@ -218,6 +224,23 @@ fn encode_value(value: &Value, out: &mut Vec<u8>) {
                 encode_key(key, out);
                 encode_value(value, out);
             }
+        }
+    }
+}
+
+fn encode_text(text: &Text, out: &mut Vec<u8>) {
+    if let Some(entry) = TEXTS.entry(text.as_bytes(), &KNOWN_TEXTS) {
+        out.extend_from_slice(&[tag::KNOWN_TEXT, entry]);
+        return;
+    }
+    match u8::try_from(text.len()) {
+        Ok(len @ 0..=0x7f) => {
+            out.push(tag::SHORT_TEXT + len);
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => {
+            out.push(tag::TEXT);
+            put_bytes(text.as_bytes(), out);
         }
     }
 }
@@ -244,7 +267,7 @@ fn encode_list(list: &[Value], out: &mut Vec<u8>) {
 }
 
 fn encode_key(key: &Text, out: &mut Vec<u8>) {
-    if let Some(entry) = known_key(key.as_bytes()) {
+    if let Some(entry) = KEYS.entry(key.as_bytes(), &KNOWN_KEYS) {
         out.push(KNOWN_KEY + entry);
         return;
     }
@@ -260,11 +283,55 @@ fn encode_key(key: &Text, out: &mut Vec<u8>) {
     }
 }
 
-/// The entry of `key` in [`KNOWN_KEYS`]: a walk over the entries of the same length and start,
-/// which are few.
-fn known_key(key: &[u8]) -> Option<u8> {
-    let found = KNOWN_KEYS.iter().position(|known| known.as_bytes() == key)?;
-    u8::try_from(found).ok()
+/// Finds an entry of a table of known strings with one probe: a hash without collisions, found
+/// when the crate is compiled. Not part of the format.
+struct Known {
+    /// Entry plus one by hash; 0 for none.
+    slots: [u8; 1024],
+    factor: u32,
+}
+
+static KEYS: Known = Known::new(&KNOWN_KEYS);
+static TEXTS: Known = Known::new(&KNOWN_TEXTS);
+
+impl Known {
+    const fn new(table: &[&str]) -> Self {
+        let mut factor = 1u32;
+        loop {
+            let mut slots = [0; 1024];
+            let mut entry = 0;
+            while entry < table.len() {
+                let slot = Known::slot(table[entry].as_bytes(), factor);
+                if slots[slot] != 0 {
+                    break;
+                }
+                entry += 1;
+                slots[slot] = entry as u8;
+            }
+            if entry == table.len() {
+                return Known { slots, factor };
+            }
+            factor += 2;
+        }
+    }
+
+    /// Mixes the length, the first, a middle and the last two bytes.
+    const fn slot(text: &[u8], factor: u32) -> usize {
+        let len = text.len();
+        if len == 0 {
+            return 0;
+        }
+        let ends = text[0] as u32 | (text[len / 2] as u32) << 8 | (text[len - 1] as u32) << 16;
+        let rest = (len as u32) << 8 | text[len - 1 - (len > 1) as usize] as u32;
+        let mixed = (ends ^ rest.wrapping_mul(0x9e37_79b1)).wrapping_mul(factor.wrapping_mul(0x85eb_ca6b));
+        (mixed >> 22) as usize
+    }
+
+    /// The entry of `text` in `table`, from which this was made.
+    fn entry(&self, text: &[u8], table: &[&str]) -> Option<u8> {
+        let entry = self.slots.get(Known::slot(text, self.factor))?.checked_sub(1)?;
+        (table.get(usize::from(entry))?.as_bytes() == text).then_some(entry)
+    }
 }
 
 /// `float` in single precision, if that loses nothing, not even the bits of a NaN.
@@ -427,6 +494,11 @@ impl<'a> Reader<'a> {
                 Value::List(floats.map(|b| Value::Float(f64::from_le_bytes(b))).collect())
             }
             tag::MAP => self.map(depth)?,
+            tag::KNOWN_TEXT => {
+                let known = KNOWN_TEXTS.get(usize::from(self.byte()?));
+                let known = known.ok_or(self.error("a text that this version does not know"))?;
+                Value::Text(Text::from_static(known))
+            }
             tag::SMALL_INT..tag::SHORT_TEXT => Value::Int((tag - tag::SMALL_INT).into()),
             tag::SHORT_TEXT.. => Value::Text(self.text((tag - tag::SHORT_TEXT).into())?),
             _ => return Err(self.error("unknown kind of value")),
@@ -525,9 +597,17 @@ mod tests {
         assert_eq!(encoded(&Value::Float(0.1)), b"\x01\x06\x9a\x99\x99\x99\x99\x99\xb9\x3f");
         let big = encoded(&Value::from(u64::MAX));
         assert_eq!(big, b"\x01\x04\x1418446744073709551615");
-        // The known keys are part of the format: a change here breaks every store.
-        let keys = KNOWN_KEYS.join("\n");
-        assert_eq!(crc32fast::hash(keys.as_bytes()), 1_173_296_041, "append, and pin the longer list");
+        for (index, known) in KNOWN_TEXTS.into_iter().enumerate() {
+            assert_eq!(encoded(&known.into()), [VERSION, tag::KNOWN_TEXT, index as u8]);
+        }
+        for (index, known) in KNOWN_KEYS.into_iter().enumerate() {
+            let map: Map = [(known, Value::Null)].into_iter().collect();
+            assert_eq!(encoded(&map.into()), [VERSION, tag::MAP, 1, 0x80 + index as u8, 0]);
+        }
+        // The known strings are part of the format: a change here breaks every store.
+        let pin = |known: &[&str]| crc32fast::hash(known.join("\0").as_bytes());
+        assert_eq!(pin(&KNOWN_KEYS), 533_733_439, "append, and pin the longer list");
+        assert_eq!(pin(&KNOWN_TEXTS), 2_540_325_895, "append, and pin the longer list");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use error::KvError;
 // pub use log::LogKv;
 pub use memory::MemoryKv;
 pub use text::{InvalidText, Text};
+pub(crate) use text::TextBuilder;
 pub use value::{BigInt, Map, Value};
 
 use crate::engine::{BatchOp, Durability, WriteBatch};
