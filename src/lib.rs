@@ -9,6 +9,8 @@ mod index;
 #[cfg(feature = "stores")]
 pub mod kv;
 pub mod limits;
+#[cfg(feature = "stores")]
+pub mod model;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vfs;

@@ -6,9 +6,7 @@
 
 use super::error::WriteError;
 use crate::format::record::{self, FRAME_HEADER_LEN, Kind, RECORD_HEADER_LEN};
-use crate::limits::{
-    BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX,
-};
+use crate::limits::{BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 
 /// Operations on any number of collections that are applied together or not at all.
 ///

@@ -103,10 +103,7 @@ impl Catalog {
     }
 
     /// The collection called `name`, with a new id if there is none.
-    pub(super) fn find_or_reserve(
-        &self,
-        name: &str,
-    ) -> Result<Arc<CollectionState>, WriteError> {
+    pub(super) fn find_or_reserve(&self, name: &str) -> Result<Arc<CollectionState>, WriteError> {
         if let Some(found) = self.find(name) {
             return Ok(found);
         }

@@ -224,8 +224,8 @@ impl Core {
         // later frames, which only batches larger than a segment have, go over records that are
         // already written.
         let header_at = start - FRAME_HEADER_LEN;
-        let saved: Option<Vec<u8>> = (run.start > 0)
-            .then(|| batch.buf.get(header_at..start).unwrap_or(&[]).to_vec());
+        let saved: Option<Vec<u8>> =
+            (run.start > 0).then(|| batch.buf.get(header_at..start).unwrap_or(&[]).to_vec());
         let bytes = header.encode(segment.salt, log.offset);
         if let Some(place) = batch.buf.get_mut(header_at..start) {
             place.copy_from_slice(&bytes);
@@ -364,13 +364,7 @@ impl Core {
 
 /// Signs the records of a run again, for the segment they really go to, with indexes that start
 /// at the run's first record.
-fn restamp(
-    batch: &mut WriteBatch,
-    stamped: &Stamped,
-    segment: &Segment,
-    first: usize,
-    end: usize,
-) {
+fn restamp(batch: &mut WriteBatch, stamped: &Stamped, segment: &Segment, first: usize, end: usize) {
     let records = stamped.records.get(first..end).unwrap_or(&[]);
     for (index, r) in (0u32..).zip(records) {
         let bytes = batch.buf.get_mut(r.start..).unwrap_or(&mut []);

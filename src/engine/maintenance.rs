@@ -58,8 +58,7 @@ impl Core {
         if log.offset + need + reserve <= log.capacity {
             return Ok(());
         }
-        if log.capacity < self.options.segment_len
-            && log.offset + need <= self.options.segment_len
+        if log.capacity < self.options.segment_len && log.offset + need <= self.options.segment_len
         {
             let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
             let target = target.min(self.options.segment_len);
@@ -157,8 +156,7 @@ impl Core {
         let id = manifest.state.next_segment;
         let path = self.dir.join(file_name(id));
         let vfs = &self.options.vfs;
-        let (header, salt) =
-            SegmentHeader { store: self.store_id, id, epoch: self.epoch }.encode();
+        let (header, salt) = SegmentHeader { store: self.store_id, id, epoch: self.epoch }.encode();
         let create = || {
             let file = vfs.open(&path, OpenMode::CreateNew).map_err(|e| ("create", e))?;
             file.allocate(len).map_err(|e| ("allocate", e))?;
@@ -181,13 +179,13 @@ impl Core {
             }
             return Err(e);
         }
-        self.segments
-            .add(|slot| Segment::new(id, slot, salt, path, file))
-            .ok_or(WriteError::TooLarge {
+        self.segments.add(|slot| Segment::new(id, slot, salt, path, file)).ok_or(
+            WriteError::TooLarge {
                 what: "number of segments",
                 len: crate::limits::SEGMENTS_MAX as u64 + 1,
                 max: crate::limits::SEGMENTS_MAX as u64,
-            })
+            },
+        )
     }
 
     /// Does what is due: seals full segments, then prepares the next one. Called by the

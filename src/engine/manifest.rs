@@ -66,10 +66,15 @@ impl ManifestFile {
             return Self::create(vfs, dir, &read.store, read.state);
         }
         let path = dir.join(FILE_NAME);
-        let file = vfs
-            .open(&path, OpenMode::ReadWrite)
-            .map_err(|e| IoError::new("open", &path, e))?;
-        Ok(ManifestFile { path, file: Some(file), salt: read.salt, end: read.end, state: read.state })
+        let file =
+            vfs.open(&path, OpenMode::ReadWrite).map_err(|e| IoError::new("open", &path, e))?;
+        Ok(ManifestFile {
+            path,
+            file: Some(file),
+            salt: read.salt,
+            end: read.end,
+            state: read.state,
+        })
     }
 
     /// Writes a manifest with `state` and puts it in place of the old one, if there is one.

@@ -190,8 +190,7 @@ impl Core {
             let ids = tail.dropped.iter().map(|s| s.id).collect();
             manifest.append(&Edit::Remove { ids }, &self.poison).map_err(failed)?;
             for segment in &tail.dropped {
-                vfs.remove(&segment.path)
-                    .map_err(|e| IoError::new("remove", &segment.path, e))?;
+                vfs.remove(&segment.path).map_err(|e| IoError::new("remove", &segment.path, e))?;
             }
         }
         self.epoch = manifest.state.epoch + 1;

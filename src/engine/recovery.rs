@@ -295,7 +295,8 @@ impl Core {
             Err(e) => return Err(IoError::new("open", path, e).into()),
         };
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
-        let read = read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", &path, e))?;
+        let read =
+            read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", &path, e))?;
         let (header, salt) = match SegmentHeader::decode(bytes.get(..read).unwrap_or(&[])) {
             Ok(decoded) => decoded,
             Err(HeaderError::Damaged(what)) => {
@@ -352,11 +353,7 @@ impl Core {
 
     /// Reads the records of a sealed segment from its frames. Everything in it was durable when it
     /// was sealed, so any damage refuses.
-    fn rescan_sealed(
-        &self,
-        segment: &Arc<Segment>,
-        seal: &Seal,
-    ) -> Result<Vec<Hint>, OpenError> {
+    fn rescan_sealed(&self, segment: &Arc<Segment>, seal: &Seal) -> Result<Vec<Hint>, OpenError> {
         let start = TailStart {
             watermark: seal.next,
             expected: seal.first,

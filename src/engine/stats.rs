@@ -72,10 +72,8 @@ impl Core {
         let segments = self.segments.all();
         Stats {
             keys: collections.iter().map(|c| c.index().len()).sum(),
-            collections: collections
-                .iter()
-                .filter(|c| c.is_listed.load(Ordering::Acquire))
-                .count() as u64,
+            collections: collections.iter().filter(|c| c.is_listed.load(Ordering::Acquire)).count()
+                as u64,
             segments: segments
                 .iter()
                 .map(|s| SegmentStats {

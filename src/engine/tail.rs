@@ -162,7 +162,8 @@ pub(super) fn scan_tail(
     }
     scanner.judge(stop.as_ref(), &out, dir, report)?;
     for segment in &mut out.segments {
-        segment.hints = scanner.hints.get_mut(segment.index).map(std::mem::take).unwrap_or_default();
+        segment.hints =
+            scanner.hints.get_mut(segment.index).map(std::mem::take).unwrap_or_default();
         report.tail_records += segment.hints.len() as u64;
         report.tail_bytes += segment.segment.end() - SEGMENT_HEADER_LEN;
     }
@@ -201,7 +202,9 @@ impl Scanner {
                     want = len;
                     continue;
                 }
-                Step::More(_) => return Ok(End::Open(0, "frame reaches behind the end of the file")),
+                Step::More(_) => {
+                    return Ok(End::Open(0, "frame reaches behind the end of the file"));
+                }
                 Step::Bad(at, what) => return Ok(End::Open(at, what)),
             };
             want = FRAME_HEADER_LEN as u64;

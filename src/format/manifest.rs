@@ -226,7 +226,8 @@ pub enum ManifestError {
 /// Reads a whole manifest.
 pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let damaged = |what: &str| ManifestError::Corrupt(0, what.to_owned());
-    let header = bytes.get(..MANIFEST_HEADER_LEN).ok_or_else(|| damaged("manifest is too short"))?;
+    let header =
+        bytes.get(..MANIFEST_HEADER_LEN).ok_or_else(|| damaged("manifest is too short"))?;
     if header.get(..8) != Some(MAGIC) {
         return Err(damaged("no manifest magic"));
     }

@@ -190,11 +190,7 @@ const BODY_SEED: u32 = 0x511D_B0D1;
 
 /// Appends a blank header, the key and the value that `encode` appends; returns the value's
 /// length.
-pub fn append_body(
-    buf: &mut Vec<u8>,
-    key: &[u8],
-    encode: impl FnOnce(&mut Vec<u8>),
-) -> usize {
+pub fn append_body(buf: &mut Vec<u8>, key: &[u8], encode: impl FnOnce(&mut Vec<u8>)) -> usize {
     buf.extend_from_slice(&[0; RECORD_HEADER_LEN]);
     buf.extend_from_slice(key);
     let value_start = buf.len();

@@ -140,9 +140,8 @@ impl Index {
         mut is_key: impl FnMut(Location) -> bool,
     ) -> Option<Location> {
         let hash = table_hash(hash);
-        let old = self.with_table(hash, |table| {
-            table.insert(hash, location.0, |l| is_key(Location(l)))
-        });
+        let old =
+            self.with_table(hash, |table| table.insert(hash, location.0, |l| is_key(Location(l))));
         if old.is_none() {
             self.len.fetch_add(1, Ordering::Relaxed);
         }
@@ -151,11 +150,7 @@ impl Index {
 
     /// Removes the key that `is_key` recognises; returns its location.
     /// Requires: one writer per shard at a time.
-    pub fn remove(
-        &self,
-        hash: u64,
-        mut is_key: impl FnMut(Location) -> bool,
-    ) -> Option<Location> {
+    pub fn remove(&self, hash: u64, mut is_key: impl FnMut(Location) -> bool) -> Option<Location> {
         let hash = table_hash(hash);
         let old = self.with_table(hash, |table| table.remove(hash, |l| is_key(Location(l))));
         if old.is_some() {

@@ -232,8 +232,8 @@ mod tests {
             let hash_bits = if seed % 3 == 0 { 3 } else { 48 };
             for _ in 0..4000 {
                 let key = next() % 700;
-                let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - hash_bits)
-                    << (48 - hash_bits);
+                let hash =
+                    key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - hash_bits) << (48 - hash_bits);
                 version += 1;
                 if next() % 5 < 3 {
                     let location = locate(key, version);

@@ -7,9 +7,10 @@
 //! `testing` feature carries every store as well.
 
 pub mod codec;
-mod error;
+pub(crate) mod error;
 pub mod json;
 mod log;
+mod map;
 mod memory;
 mod text;
 mod value;
@@ -20,10 +21,12 @@ use std::pin::Pin;
 pub use error::KvError;
 pub use log::LogKv;
 pub use memory::MemoryKv;
-pub use text::Text;
+pub(crate) use text::TextBuilder;
+pub use text::{InvalidText, Text};
 pub use value::{BigInt, Map, Value};
 
 use crate::engine::{BatchOp, Durability, WriteBatch};
+use crate::limits::VALUE_DEPTH_MAX;
 
 /// The collection used when a LlamaIndex caller names none.
 pub const DEFAULT_COLLECTION: &str = "data";
@@ -85,7 +88,9 @@ impl KvBatch {
     /// [`KvError`] if the key, the value or the collection's name is over its limit, or the value
     /// is nested too deeply: nothing was added.
     pub fn put(&mut self, collection: &str, key: &[u8], value: &Value) -> Result<(), KvError> {
-        codec::check_depth(value).map_err(|e| e.at(collection, key))?;
+        if !value.is_within_depth(VALUE_DEPTH_MAX) {
+            return Err(KvError::too_deep(collection, key));
+        }
         self.inner
             .put_with(collection, key, |buf| codec::encode(value, buf))
             .map_err(|e| KvError::write(collection, Some(key), e))
@@ -97,9 +102,7 @@ impl KvBatch {
     ///
     /// As [`KvBatch::put`].
     pub fn delete(&mut self, collection: &str, key: &[u8]) -> Result<(), KvError> {
-        self.inner
-            .delete(collection, key)
-            .map_err(|e| KvError::write(collection, Some(key), e))
+        self.inner.delete(collection, key).map_err(|e| KvError::write(collection, Some(key), e))
     }
 
     /// Adds "remove everything from `collection`".

@@ -47,9 +47,7 @@ impl MemVfs {
 
     /// Replaces the content of `path`, creating the file if needed. For tests that damage files.
     pub fn put(&self, path: impl Into<PathBuf>, bytes: Vec<u8>) {
-        self.files
-            .lock()
-            .insert(path.into(), Arc::new(MemFile { bytes: RwLock::new(bytes) }));
+        self.files.lock().insert(path.into(), Arc::new(MemFile { bytes: RwLock::new(bytes) }));
     }
 
     /// A copy of every file, by path.

@@ -33,8 +33,9 @@ impl MappedFile {
                 format!("file has {actual} bytes, expected at least {len}"),
             ));
         }
-        let len = usize::try_from(len)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "map exceeds address space"))?;
+        let len = usize::try_from(len).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "map exceeds address space")
+        })?;
         // SAFETY: the caller maps sealed segments only (module invariants): no process that keeps
         // to the store's lock writes or cuts the file while the map lives, and `len` lies within
         // the file, checked above.

@@ -39,7 +39,8 @@ impl Vfs for OsVfs {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             // Names that are not UTF-8 are not ours.
-            if let (true, Ok(name)) = (entry.file_type()?.is_file(), entry.file_name().into_string())
+            if let (true, Ok(name)) =
+                (entry.file_type()?.is_file(), entry.file_name().into_string())
             {
                 names.push(name);
             }

@@ -1,0 +1,643 @@
+//! The stored form of a [`Value`]: compact, self-describing, pinned.
+//!
+//! All numbers are little-endian. `varint` is LEB128: seven bits a byte, low ones first, the high
+//! bit set on all but the last; at most ten bytes.
+//!
+//! ```text
+//! stored   = version:u8 (1)  value
+//! value    = tag:u8  payload
+//!
+//! tag         payload                          means
+//! 0x00        -                                null
+//! 0x01        -                                false
+//! 0x02        -                                true
+//! 0x03        varint, zigzag                   integer of 64 bits
+//! 0x04        varint n, n ASCII digits         integer >= 2^63
+//! 0x05        varint n, n ASCII digits         integer < -2^63, digits without the sign
+//! 0x06        8 bytes                          float
+//! 0x07        4 bytes                          float that an f32 holds exactly
+//! 0x08        varint n, n bytes                text, generalised UTF-8 (see Text)
+//! 0x09        varint n, n values               list
+//! 0x0a        varint n, n x 4 bytes            list of floats that all fit f32 exactly
+//! 0x0b        varint n, n x 8 bytes            list of floats
+//! 0x0c        varint n, n x (key value)        map, in order of insertion
+//! 0x0d        entry:u8                         text, an entry of KNOWN_TEXTS
+//! 0x40..=0x7f -                                the integer tag - 0x40
+//! 0x80..=0xff tag - 0x80 bytes                 text of that length
+//!
+//! key      = 0x00..=0x7e  that many bytes      text
+//!          | 0x7f  varint n, n bytes           text
+//!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
+//! ```
+//!
+//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed. Writers use the
+//! first form that fits; readers accept any. A list of floats is packed as f32 only if every
+//! element comes back bit for bit, so embeddings computed in single precision take half the room
+//! and nothing is ever rounded.
+//!
+//! Worked example, `{"text": "hi", "n": -1}`:
+//!
+//! ```text
+//! 01  0c 02  96  82 68 69  01 6e  03 01
+//! |   |      |   |         |      zigzag(-1)
+//! |   |      |   "hi"      key "n"
+//! |   |      known key 0x16, "text"
+//! |   map of two
+//! version
+//! ```
+//!
+//! Decoding trusts nothing: it never panics, allocates at most a constant times what it has read,
+//! and stops at [`VALUE_DEPTH_MAX`] levels.
+
+use std::fmt;
+
+use super::text::Text;
+use super::value::{Map, Value};
+use crate::limits::VALUE_DEPTH_MAX;
+
+/// First byte of every stored value.
+const VERSION: u8 = 1;
+
+mod tag {
+    pub(super) const NULL: u8 = 0x00;
+    pub(super) const FALSE: u8 = 0x01;
+    pub(super) const TRUE: u8 = 0x02;
+    pub(super) const INT: u8 = 0x03;
+    pub(super) const BIG_POSITIVE: u8 = 0x04;
+    pub(super) const BIG_NEGATIVE: u8 = 0x05;
+    pub(super) const F64: u8 = 0x06;
+    pub(super) const F32: u8 = 0x07;
+    pub(super) const TEXT: u8 = 0x08;
+    pub(super) const LIST: u8 = 0x09;
+    pub(super) const F32_LIST: u8 = 0x0a;
+    pub(super) const F64_LIST: u8 = 0x0b;
+    pub(super) const MAP: u8 = 0x0c;
+    pub(super) const KNOWN_TEXT: u8 = 0x0d;
+    pub(super) const SMALL_INT: u8 = 0x40;
+    pub(super) const SHORT_TEXT: u8 = 0x80;
+}
+
+/// Key byte that announces a length; smaller ones are the length.
+const LONG_KEY: u8 = 0x7f;
+/// Key bytes from here on name an entry of [`KNOWN_KEYS`].
+const KNOWN_KEY: u8 = 0x80;
+
+/// Keys that LlamaIndex's stored forms use, one byte each. Part of the format: append only, at
+/// most 128.
+pub const KNOWN_KEYS: [&str; 61] = [
+    "__data__",
+    "__type__",
+    "id_",
+    "embedding",
+    "metadata",
+    "excluded_embed_metadata_keys",
+    "excluded_llm_metadata_keys",
+    "relationships",
+    "metadata_template",
+    "metadata_separator",
+    "class_name",
+    "node_id",
+    "node_type",
+    "hash",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "mimetype",
+    "start_char_idx",
+    "end_char_idx",
+    "text",
+    "text_template",
+    "text_resource",
+    "image_resource",
+    "audio_resource",
+    "video_resource",
+    "embeddings",
+    "path",
+    "url",
+    "data",
+    "image",
+    "image_path",
+    "image_url",
+    "image_mimetype",
+    "text_embedding",
+    "index_id",
+    "obj",
+    "doc_hash",
+    "ref_doc_id",
+    "node_ids",
+    "#order",
+    "#chunk",
+    "#head",
+    "#last",
+    "#tail",
+    "#count",
+    "#stale",
+    "#prev",
+    "#next",
+    "#reserved",
+    "file_path",
+    "file_name",
+    "file_type",
+    "file_size",
+    "creation_date",
+    "last_modified_date",
+    "nodes_dict",
+    "summary",
+    "nodes",
+];
+
+/// Texts that every stored node repeats, two bytes each. Part of the format: append only.
+pub const KNOWN_TEXTS: [&str; 9] = [
+    "{key}: {value}",
+    "{metadata_str}\n\n{content}",
+    "text/plain",
+    "TextNode",
+    "Document",
+    "RelatedNodeInfo",
+    "ImageNode",
+    "IndexNode",
+    "Node",
+];
+
+/// Bytes that are no stored value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// Where in the value, in bytes.
+    pub offset: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot be decoded at byte {}: {}", self.offset, self.what)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Appends the stored form of `value` to `out`.
+///
+/// The depth is not checked here: see [`Value::is_within_depth`].
+pub fn encode(value: &Value, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    encode_value(value, out);
+}
+
+fn encode_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.push(tag::NULL),
+        Value::Bool(false) => out.push(tag::FALSE),
+        Value::Bool(true) => out.push(tag::TRUE),
+        Value::Int(int @ 0..=63) => out.push(tag::SMALL_INT + *int as u8),
+        Value::Int(int) => {
+            out.push(tag::INT);
+            put_varint(((int << 1) ^ (int >> 63)) as u64, out);
+        }
+        Value::BigInt(big) => {
+            let decimal = big.as_decimal();
+            let (tag, digits) = match decimal.strip_prefix('-') {
+                Some(digits) => (tag::BIG_NEGATIVE, digits),
+                None => (tag::BIG_POSITIVE, decimal),
+            };
+            out.push(tag);
+            put_bytes(digits.as_bytes(), out);
+        }
+        Value::Float(float) => match exact_f32(*float) {
+            Some(single) => {
+                out.push(tag::F32);
+                out.extend_from_slice(&single.to_le_bytes());
+            }
+            None => {
+                out.push(tag::F64);
+                out.extend_from_slice(&float.to_le_bytes());
+            }
+        },
+        Value::Text(text) => encode_text(text, out),
+        Value::List(list) => encode_list(list, out),
+        Value::Map(map) => {
+            out.push(tag::MAP);
+            put_varint(map.len() as u64, out);
+            for (key, value) in map.iter() {
+                encode_key(key, out);
+                encode_value(value, out);
+            }
+        }
+    }
+}
+
+fn encode_text(text: &Text, out: &mut Vec<u8>) {
+    if let Some(entry) = TEXTS.entry(text.as_bytes(), &KNOWN_TEXTS) {
+        out.extend_from_slice(&[tag::KNOWN_TEXT, entry]);
+        return;
+    }
+    match u8::try_from(text.len()) {
+        Ok(len @ 0..=0x7f) => {
+            out.push(tag::SHORT_TEXT + len);
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => {
+            out.push(tag::TEXT);
+            put_bytes(text.as_bytes(), out);
+        }
+    }
+}
+
+fn encode_list(list: &[Value], out: &mut Vec<u8>) {
+    let floats =
+        || list.iter().map_while(|v| if let Value::Float(f) = v { Some(*f) } else { None });
+    let all_floats = !list.is_empty() && list.iter().all(|v| matches!(v, Value::Float(_)));
+    if !all_floats {
+        out.push(tag::LIST);
+        put_varint(list.len() as u64, out);
+        list.iter().for_each(|value| encode_value(value, out));
+    } else if floats().all(|f| exact_f32(f).is_some()) {
+        out.push(tag::F32_LIST);
+        put_varint(list.len() as u64, out);
+        out.reserve(list.len() * 4);
+        floats().for_each(|f| out.extend_from_slice(&(f as f32).to_le_bytes()));
+    } else {
+        out.push(tag::F64_LIST);
+        put_varint(list.len() as u64, out);
+        out.reserve(list.len() * 8);
+        floats().for_each(|f| out.extend_from_slice(&f.to_le_bytes()));
+    }
+}
+
+fn encode_key(key: &Text, out: &mut Vec<u8>) {
+    if let Some(entry) = KEYS.entry(key.as_bytes(), &KNOWN_KEYS) {
+        out.push(KNOWN_KEY + entry);
+        return;
+    }
+    match u8::try_from(key.len()) {
+        Ok(len) if len < LONG_KEY => {
+            out.push(len);
+            out.extend_from_slice(key.as_bytes());
+        }
+        _ => {
+            out.push(LONG_KEY);
+            put_bytes(key.as_bytes(), out);
+        }
+    }
+}
+
+/// Finds an entry of a table of known strings with one probe: a hash without collisions, found
+/// when the crate is compiled. Not part of the format.
+struct Known {
+    /// Entry plus one by hash; 0 for none.
+    slots: [u8; 1024],
+    factor: u32,
+}
+
+static KEYS: Known = Known::new(&KNOWN_KEYS);
+static TEXTS: Known = Known::new(&KNOWN_TEXTS);
+
+impl Known {
+    const fn new(table: &[&str]) -> Self {
+        let mut factor = 1u32;
+        loop {
+            let mut slots = [0; 1024];
+            let mut entry = 0;
+            while entry < table.len() {
+                let slot = Known::slot(table[entry].as_bytes(), factor);
+                if slots[slot] != 0 {
+                    break;
+                }
+                entry += 1;
+                slots[slot] = entry as u8;
+            }
+            if entry == table.len() {
+                return Known { slots, factor };
+            }
+            factor += 2;
+        }
+    }
+
+    /// Mixes the length, the first, a middle and the last two bytes.
+    const fn slot(text: &[u8], factor: u32) -> usize {
+        let len = text.len();
+        if len == 0 {
+            return 0;
+        }
+        let ends = text[0] as u32 | (text[len / 2] as u32) << 8 | (text[len - 1] as u32) << 16;
+        let rest = (len as u32) << 8 | text[len - 1 - (len > 1) as usize] as u32;
+        let mixed =
+            (ends ^ rest.wrapping_mul(0x9e37_79b1)).wrapping_mul(factor.wrapping_mul(0x85eb_ca6b));
+        (mixed >> 22) as usize
+    }
+
+    /// The entry of `text` in `table`, from which this was made.
+    fn entry(&self, text: &[u8], table: &[&str]) -> Option<u8> {
+        let entry = self.slots.get(Known::slot(text, self.factor))?.checked_sub(1)?;
+        (table.get(usize::from(entry))?.as_bytes() == text).then_some(entry)
+    }
+}
+
+/// `float` in single precision, if that loses nothing, not even the bits of a NaN.
+fn exact_f32(float: f64) -> Option<f32> {
+    let single = float as f32;
+    (f64::from(single).to_bits() == float.to_bits()).then_some(single)
+}
+
+fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Reads a stored value.
+///
+/// # Errors
+///
+/// [`DecodeError`] if the bytes are not exactly one stored value of a version that is known.
+pub fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
+    let mut reader = Reader { bytes, offset: 0 };
+    if reader.byte()? != VERSION {
+        return Err(DecodeError { offset: 0, what: "unknown version of the value format" });
+    }
+    let value = reader.value(0)?;
+    if reader.offset != bytes.len() {
+        return Err(reader.error("bytes follow the value"));
+    }
+    Ok(value)
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self, what: &'static str) -> DecodeError {
+        DecodeError { offset: self.offset, what }
+    }
+
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = *self.bytes.get(self.offset).ok_or(self.error("the value ends too early"))?;
+        self.offset += 1;
+        Ok(byte)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let taken = self
+            .offset
+            .checked_add(len)
+            .and_then(|end| self.bytes.get(self.offset..end))
+            .ok_or(self.error("the value ends too early"))?;
+        self.offset += len;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut n = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            n |= bits << shift;
+            if byte < 0x80 {
+                return Ok(n);
+            }
+        }
+        Err(self.error("a number does not fit 64 bits"))
+    }
+
+    /// A count of things that take at least `each` bytes, so that no allocation is larger than
+    /// what is left to read allows.
+    fn count(&mut self, each: usize) -> Result<usize, DecodeError> {
+        let count = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+        let left = self.bytes.len() - self.offset;
+        if count.checked_mul(each).is_none_or(|need| need > left) {
+            return Err(self.error("a count is larger than the value"));
+        }
+        Ok(count)
+    }
+
+    fn text(&mut self, len: usize) -> Result<Text, DecodeError> {
+        let start = self.offset;
+        let bytes = self.take(len)?;
+        Text::from_bytes(bytes)
+            .map_err(|e| DecodeError { offset: start + e.offset, what: "no text" })
+    }
+
+    fn key(&mut self) -> Result<Text, DecodeError> {
+        match self.byte()? {
+            byte @ KNOWN_KEY.. => KNOWN_KEYS
+                .get(usize::from(byte - KNOWN_KEY))
+                .map(|known| Text::from_static(known))
+                .ok_or(self.error("a key that this version does not know")),
+            LONG_KEY => {
+                let len = self.count(1)?;
+                self.text(len)
+            }
+            len => self.text(len.into()),
+        }
+    }
+
+    /// Requires: `depth` containers stand around the value.
+    fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        let tag = self.byte()?;
+        let container = matches!(tag, tag::LIST..=tag::MAP);
+        if container && depth >= VALUE_DEPTH_MAX {
+            return Err(self.error("nested too deeply"));
+        }
+        Ok(match tag {
+            tag::NULL => Value::Null,
+            tag::FALSE => Value::Bool(false),
+            tag::TRUE => Value::Bool(true),
+            tag::INT => {
+                let n = self.varint()?;
+                Value::Int((n >> 1) as i64 ^ -((n & 1) as i64))
+            }
+            tag::BIG_POSITIVE => self.big("")?,
+            tag::BIG_NEGATIVE => self.big("-")?,
+            tag::F64 => Value::Float(f64::from_le_bytes(self.array()?)),
+            tag::F32 => Value::Float(f32::from_le_bytes(self.array()?).into()),
+            tag::TEXT => {
+                let len = self.count(1)?;
+                Value::Text(self.text(len)?)
+            }
+            tag::LIST => {
+                let count = self.count(1)?;
+                let mut list = Vec::with_capacity(count);
+                for _ in 0..count {
+                    list.push(self.value(depth + 1)?);
+                }
+                Value::List(list)
+            }
+            tag::F32_LIST => {
+                let count = self.count(4)?;
+                let floats =
+                    self.take(count * 4)?.chunks_exact(4).filter_map(|b| b.try_into().ok());
+                Value::List(floats.map(|b| Value::Float(f32::from_le_bytes(b).into())).collect())
+            }
+            tag::F64_LIST => {
+                let count = self.count(8)?;
+                let floats =
+                    self.take(count * 8)?.chunks_exact(8).filter_map(|b| b.try_into().ok());
+                Value::List(floats.map(|b| Value::Float(f64::from_le_bytes(b))).collect())
+            }
+            tag::MAP => self.map(depth)?,
+            tag::KNOWN_TEXT => {
+                let known = KNOWN_TEXTS.get(usize::from(self.byte()?));
+                let known = known.ok_or(self.error("a text that this version does not know"))?;
+                Value::Text(Text::from_static(known))
+            }
+            tag::SMALL_INT..tag::SHORT_TEXT => Value::Int((tag - tag::SMALL_INT).into()),
+            tag::SHORT_TEXT.. => Value::Text(self.text((tag - tag::SHORT_TEXT).into())?),
+            _ => return Err(self.error("unknown kind of value")),
+        })
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        let count = self.count(2)?;
+        let mut map = Map::with_capacity(count);
+        for _ in 0..count {
+            let key = self.key()?;
+            if map.insert(key, self.value(depth + 1)?).is_some() {
+                return Err(self.error("a key comes twice"));
+            }
+        }
+        Ok(Value::Map(map))
+    }
+
+    fn big(&mut self, sign: &str) -> Result<Value, DecodeError> {
+        let len = self.count(1)?;
+        let digits = std::str::from_utf8(self.take(len)?).unwrap_or_default();
+        match Value::integer(&format!("{sign}{digits}")) {
+            Some(big @ Value::BigInt(_)) if !digits.starts_with(['-', '0']) => Ok(big),
+            _ => Err(self.error("no integer beyond 64 bits")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(value: &Value) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(value, &mut out);
+        out
+    }
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::Null, |inner, _| Value::List(vec![inner]))
+    }
+
+    fn samples() -> Vec<Value> {
+        let floats = |list: &[f64]| Value::List(list.iter().map(|f| Value::Float(*f)).collect());
+        vec![
+            Value::Null,
+            true.into(),
+            false.into(),
+            Value::Int(0),
+            Value::Int(63),
+            Value::Int(64),
+            Value::Int(-1),
+            Value::Int(i64::MAX),
+            Value::Int(i64::MIN),
+            u64::MAX.into(),
+            Value::integer("-99999999999999999999999999").expect("an integer"),
+            Value::Float(-0.0),
+            Value::Float(0.1),
+            Value::Float(f64::NAN),
+            Value::Float(f64::from_bits(0x7ff0_0000_0000_0001)),
+            Value::Float(f64::NEG_INFINITY),
+            "".into(),
+            "x".repeat(127).into(),
+            "x".repeat(128).into(),
+            Text::from_code_points([0xd800, 0x1f600]).into(),
+            Value::List(vec![]),
+            Value::List(vec![Value::Int(1), Value::Float(1.0)]),
+            floats(&[0.5, 1.0, -3.25]),
+            floats(&[0.1, 1.0]),
+            Map::new().into(),
+            [("", Value::Null), ("text", "t".into()), (&*"k".repeat(127), 1.into())]
+                .into_iter()
+                .collect::<Map>()
+                .into(),
+            nested(VALUE_DEPTH_MAX),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_value_round_trips() {
+        for value in samples() {
+            let bytes = encoded(&value);
+            assert_eq!(decode(&bytes).as_ref(), Ok(&value));
+            if let (Value::Float(a), Ok(Value::Float(b))) = (&value, decode(&bytes)) {
+                assert_eq!(a.to_bits(), b.to_bits(), "the bits of a float are kept");
+            }
+        }
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let value: Map = [("text", Value::from("hi")), ("n", Value::Int(-1))].into_iter().collect();
+        assert_eq!(encoded(&value.into()), b"\x01\x0c\x02\x96\x82hi\x01n\x03\x01");
+        let list = Value::List(vec![Value::Float(1.0), Value::Float(-2.0)]);
+        assert_eq!(encoded(&list), b"\x01\x0a\x02\0\0\x80\x3f\0\0\0\xc0");
+        assert_eq!(encoded(&Value::Float(0.1)), b"\x01\x06\x9a\x99\x99\x99\x99\x99\xb9\x3f");
+        let big = encoded(&Value::from(u64::MAX));
+        assert_eq!(big, b"\x01\x04\x1418446744073709551615");
+        for (index, known) in KNOWN_TEXTS.into_iter().enumerate() {
+            assert_eq!(encoded(&known.into()), [VERSION, tag::KNOWN_TEXT, index as u8]);
+        }
+        for (index, known) in KNOWN_KEYS.into_iter().enumerate() {
+            let map: Map = [(known, Value::Null)].into_iter().collect();
+            assert_eq!(encoded(&map.into()), [VERSION, tag::MAP, 1, 0x80 + index as u8, 0]);
+        }
+        // The known strings are part of the format: a change here breaks every store.
+        let pin = |known: &[&str]| crc32fast::hash(known.join("\0").as_bytes());
+        assert_eq!(pin(&KNOWN_KEYS), 533_733_439, "append, and pin the longer list");
+        assert_eq!(pin(&KNOWN_TEXTS), 2_540_325_895, "append, and pin the longer list");
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_or_another_value_but_never_a_panic() {
+        for value in samples() {
+            let bytes = encoded(&value);
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len]).is_err(), "a prefix is no value");
+            }
+            assert!(decode(&[&bytes[..], b"\0"].concat()).is_err(), "nor is anything longer");
+            for bit in 0..bytes.len().min(200) * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let _ = decode(&damaged);
+            }
+        }
+    }
+
+    #[test]
+    fn lies_about_counts_allocate_nothing() {
+        for tag in [tag::TEXT, tag::LIST, tag::F32_LIST, tag::F64_LIST, tag::MAP] {
+            let mut bytes = vec![VERSION, tag];
+            put_varint(1 << 40, &mut bytes);
+            assert!(decode(&bytes).is_err());
+            let mut bytes = vec![VERSION, tag];
+            put_varint(u64::MAX, &mut bytes);
+            assert!(decode(&bytes).is_err());
+        }
+        assert!(decode(&encoded(&nested(VALUE_DEPTH_MAX + 1))).is_err());
+        assert!(decode(&vec![tag::LIST; 1 << 20]).is_err());
+    }
+}
