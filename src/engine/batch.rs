@@ -4,6 +4,8 @@
 //! writes the buffer as it is: a value is copied once, from the caller into the batch. Body
 //! checksums are computed here too, while the bytes are in the cache and no lock is held.
 
+use std::collections::HashMap;
+
 use super::error::WriteError;
 use crate::format::record::{self, FRAME_HEADER_LEN, Kind, RECORD_HEADER_LEN};
 use crate::limits::{BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
@@ -29,7 +31,12 @@ pub struct WriteBatch {
     pub(super) records: Vec<BatchRecord>,
     /// The collections named so far; [`BatchRecord::name`] points here.
     pub(super) names: Vec<String>,
+    /// Places in `names`, kept once there are more than a few.
+    by_name: HashMap<String, u32>,
 }
+
+/// Up to this many names are searched one by one.
+const NAMES_SEARCHED: usize = 8;
 
 /// Where one record stands in [`WriteBatch::buf`].
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +148,7 @@ impl WriteBatch {
         self.buf.clear();
         self.records.clear();
         self.names.clear();
+        self.by_name.clear();
     }
 
     /// The operations in the order they were added.
@@ -208,12 +216,23 @@ impl WriteBatch {
         {
             return name;
         }
-        let found = self.names.iter().position(|n| n == collection);
-        let index = found.unwrap_or_else(|| {
+        let found = if self.names.len() <= NAMES_SEARCHED {
+            let at = self.names.iter().position(|n| n == collection);
+            at.and_then(|at| u32::try_from(at).ok())
+        } else {
+            self.by_name.get(collection).copied()
+        };
+        found.unwrap_or_else(|| {
+            // No more names than operations, of which there are less than 2^32.
+            let index = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
             self.names.push(collection.to_owned());
-            self.names.len() - 1
-        });
-        u32::try_from(index).unwrap_or(u32::MAX)
+            if self.names.len() > NAMES_SEARCHED {
+                let known = self.by_name.len();
+                let new = self.names.iter().zip(0u32..).skip(known);
+                self.by_name.extend(new.map(|(name, i)| (name.clone(), i)));
+            }
+            index
+        })
     }
 }
 

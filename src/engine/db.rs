@@ -310,11 +310,8 @@ impl Core {
     ) -> Result<Vec<Option<ValueRef>>, ReadError> {
         let index = state.index();
         let mut wanted: Vec<(Location, usize)> = Vec::with_capacity(keys.len());
-        let mut candidates = Vec::new();
         for (i, key) in keys.iter().enumerate() {
-            candidates.clear();
-            index.find(self.hash_key(key), &mut candidates);
-            wanted.extend(candidates.iter().map(|location| (*location, i)));
+            wanted.extend(index.find(self.hash_key(key)).into_iter().map(|location| (location, i)));
         }
         wanted.sort_unstable();
         let mut values = vec![None; keys.len()];

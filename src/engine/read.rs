@@ -11,7 +11,6 @@ use super::segments::Segment;
 use crate::format::hint;
 use crate::format::record::{RECORD_HEADER_LEN, Record, RecordHeader};
 use crate::index::{Index, Location};
-use crate::vfs::Map;
 
 /// A value as it stands in the log: a piece of a mapped segment, or a buffer of its own.
 ///
@@ -26,18 +25,25 @@ pub struct ValueRef {
 
 #[derive(Clone)]
 enum Bytes {
-    Map(Map),
+    /// A sealed segment that is mapped.
+    Mapped(Arc<Segment>),
     Heap(Arc<Vec<u8>>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(segment) => segment.map().map_or(&[], |map| map),
+            Bytes::Heap(vec) => vec,
+        }
+    }
 }
 
 impl Deref for ValueRef {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        let bytes: &[u8] = match &self.bytes {
-            Bytes::Map(map) => map,
-            Bytes::Heap(vec) => vec,
-        };
-        bytes.get(self.range.clone()).unwrap_or(&[])
+        self.bytes.get(self.range.clone()).unwrap_or(&[])
     }
 }
 
@@ -87,12 +93,8 @@ impl Found {
     }
 
     fn body(&self, start: usize, len: usize) -> &[u8] {
-        let bytes: &[u8] = match &self.bytes {
-            Bytes::Map(map) => map,
-            Bytes::Heap(vec) => vec,
-        };
         let start = self.start + RECORD_HEADER_LEN + start;
-        bytes.get(start..start + len).unwrap_or(&[])
+        self.bytes.get(start..start + len).unwrap_or(&[])
     }
 
     pub(super) fn record(&self) -> Record<'_> {
@@ -115,9 +117,7 @@ impl Core {
         index: &Index,
         key: &[u8],
     ) -> Result<Option<(Location, Found)>, ReadError> {
-        let mut candidates = Vec::new();
-        index.find(self.hash_key(key), &mut candidates);
-        for location in candidates {
+        for location in index.find(self.hash_key(key)) {
             let found = self.read_record(location)?;
             if found.is(collection, key) {
                 return Ok(Some((location, found)));
@@ -142,7 +142,8 @@ impl Core {
                 .and_then(|bytes| Record::verify_header(bytes, segment.salt))
                 .map(|record| record.header);
             let header = header.ok_or_else(|| damaged_header(&segment, offset))?;
-            return Ok(Found { bytes: Bytes::Map(map.clone()), start, header });
+            let bytes = Bytes::Mapped(Arc::clone(&segment));
+            return Ok(Found { bytes, start, header });
         }
         let end = segment.end();
         let mut buf = read_range(&segment, offset, (offset + READ_WINDOW).min(end))?;
@@ -162,23 +163,23 @@ impl Core {
 
     /// Verifies key and value as the options ask for.
     pub(super) fn verify_body(&self, location: Location, found: &Found) -> Result<(), ReadError> {
-        let once = self.options.verify == Verify::Once && matches!(found.bytes, Bytes::Map(_));
-        if self.options.verify == Verify::Never {
-            return Ok(());
-        }
-        let segment = self.segment(location)?;
-        if once && segment.is_verified(location.offset()) {
-            return Ok(());
-        }
+        let offset = location.offset();
+        let once = match (self.options.verify, &found.bytes) {
+            (Verify::Never, _) => return Ok(()),
+            (Verify::Once, Bytes::Mapped(segment)) if segment.is_verified(offset) => return Ok(()),
+            (Verify::Once, Bytes::Mapped(segment)) => Some(segment),
+            _ => None,
+        };
         if !found.record().body_is_intact() {
+            let segment = self.segment(location)?;
             let what = format!(
                 "record checksum does not match, key {}",
                 found.key().escape_ascii().to_string().chars().take(64).collect::<String>()
             );
-            return Err(segment.corruption(location.offset(), what).into());
+            return Err(segment.corruption(offset, what).into());
         }
-        if once {
-            segment.set_verified(location.offset());
+        if let Some(segment) = once {
+            segment.set_verified(offset);
         }
         Ok(())
     }

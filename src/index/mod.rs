@@ -43,6 +43,29 @@ impl Location {
     }
 }
 
+/// Locations of keys that share a hash; allocates only if there are several.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    first: Option<Location>,
+    more: Vec<Location>,
+}
+
+impl Candidates {
+    fn collect(table: &Table, hash: u64) -> Self {
+        let mut found = table.find(hash).map(Location);
+        Candidates { first: found.next(), more: found.collect() }
+    }
+}
+
+impl IntoIterator for Candidates {
+    type Item = Location;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Location>, std::vec::IntoIter<Location>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.more)
+    }
+}
+
 const SHARDS: usize = 256;
 const SPLIT_AT: usize = 16 * 1024;
 
@@ -102,19 +125,16 @@ impl Index {
     }
 
     /// The locations whose key has `hash`: in practice one or none.
-    pub fn find(&self, hash: u64, found: &mut Vec<Location>) {
+    pub fn find(&self, hash: u64) -> Candidates {
         let hash = table_hash(hash);
-        let collect = |table: &Table, found: &mut Vec<Location>| {
-            found.extend(table.find(hash).map(Location));
-        };
         if let Some(shards) = self.shards.get() {
-            return collect(&shards[shard_of(hash)].read(), found);
+            return Candidates::collect(&shards[shard_of(hash)].read(), hash);
         }
         let first = self.first.read();
         match self.shards.get() {
             // Split while we waited for the lock.
-            Some(shards) => collect(&shards[shard_of(hash)].read(), found),
-            None => collect(&first, found),
+            Some(shards) => Candidates::collect(&shards[shard_of(hash)].read(), hash),
+            None => Candidates::collect(&first, hash),
         }
     }
 
