@@ -11,6 +11,7 @@ pub mod kv;
 pub mod limits;
 #[cfg(feature = "stores")]
 pub mod model;
+mod sink;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vfs;
@@ -19,3 +20,4 @@ pub use engine::{
     BatchOp, Collection, Commit, Corruption, Db, Durability, Entry, OpenError, Options, Pending,
     ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify, WriteBatch, WriteError,
 };
+pub use sink::{Sink, SinkOptions};

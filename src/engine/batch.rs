@@ -128,6 +128,24 @@ impl WriteBatch {
         self.push(Kind::Clear, collection, b"", |_| {})
     }
 
+    /// Adds the operations of `other`, after those that are here.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::TooLarge`] if there would be too many. Data: the batch is as it was.
+    pub fn append(&mut self, other: &WriteBatch) -> Result<(), WriteError> {
+        check("batch operations", self.records.len() + other.records.len(), BATCH_OPS_MAX)?;
+        let start = self.start_record();
+        self.buf.extend_from_slice(other.buf.get(FRAME_HEADER_LEN..).unwrap_or(&[]));
+        for record in &other.records {
+            let collection = other.names.get(record.name as usize).map_or("", |name| name);
+            let name = self.intern(collection);
+            let offset = start + record.offset - FRAME_HEADER_LEN;
+            self.records.push(BatchRecord { offset, name });
+        }
+        Ok(())
+    }
+
     /// How many operations the batch holds.
     pub fn len(&self) -> usize {
         self.records.len()

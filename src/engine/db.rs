@@ -174,6 +174,17 @@ impl Db {
         core.sync_upto(upto)
     }
 
+    /// Makes a write durable that was buffered, and with it everything before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::persist`].
+    pub fn sync_commit(&self, commit: &Commit) -> Result<(), WriteError> {
+        let core = &self.inner.core;
+        core.check_writable()?;
+        core.sync_upto(commit.next_seqno)
+    }
+
     /// As [`Db::persist`], without blocking the caller.
     pub fn persist_async(&self) -> Pending<Commit> {
         self.write_async(WriteBatch::new(), Durability::Sync)

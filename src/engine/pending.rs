@@ -41,17 +41,17 @@ struct Slot<T> {
 
 /// The other end of a [`Pending`]. Dropped without a result, it tells that the store was closed.
 #[derive(Debug)]
-pub(super) struct Completer<T>(Option<Arc<Shared<T>>>);
+pub(crate) struct Completer<T>(Option<Arc<Shared<T>>>);
 
 /// A future and the end that completes it.
-pub(super) fn pending<T>() -> (Completer<T>, Pending<T>) {
+pub(crate) fn pending<T>() -> (Completer<T>, Pending<T>) {
     let slot = Mutex::new(Slot { result: None, waker: None });
     let state = Arc::new(Shared { slot, done: Condvar::new() });
     (Completer(Some(Arc::clone(&state))), Pending { state })
 }
 
 impl<T> Completer<T> {
-    pub(super) fn complete(mut self, result: Result<T, WriteError>) {
+    pub(crate) fn complete(mut self, result: Result<T, WriteError>) {
         self.finish(result);
     }
 
