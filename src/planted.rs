@@ -14,7 +14,6 @@ macro_rules! planted {
 
 /// False: a build without the feature `testing` has no planted bugs.
 #[cfg(not(feature = "testing"))]
-#[allow(unused_macros, reason = "until the first planted bug")]
 macro_rules! planted {
     ($bug:ident) => {
         false

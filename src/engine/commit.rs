@@ -323,11 +323,11 @@ impl Core {
         match hint.kind {
             Kind::CreateCollection => {
                 collection.is_logged.store(true, Ordering::Release);
-                return false;
+                false
             }
             Kind::Clear => {
                 collection.clear();
-                return false;
+                false
             }
             Kind::Put => {
                 let old = index.insert(hint.hash, location, is_same_key);

@@ -8,19 +8,19 @@
 const UNSALTED: u32 = 0x5117_5704;
 
 /// The checksum of `bytes`, salted with `salt`.
-pub fn salted(salt: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn salted(salt: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(salt ^ UNSALTED);
     hasher.update(bytes);
     hasher.finalize()
 }
 
 /// The checksum of `bytes`, bound to nothing.
-pub fn plain(bytes: &[u8]) -> u32 {
+pub(crate) fn plain(bytes: &[u8]) -> u32 {
     salted(0, bytes)
 }
 
 /// The checksum of `bytes` salted with `salt` and bound to `position`.
-pub fn at(salt: u32, position: u64, bytes: &[u8]) -> u32 {
+pub(crate) fn at(salt: u32, position: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(salt ^ UNSALTED);
     hasher.update(&position.to_le_bytes());
     hasher.update(bytes);

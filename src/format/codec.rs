@@ -9,15 +9,15 @@ use bincode::config;
 use bincode::{Decode, Encode};
 
 /// Longest encoded item, in bytes: a damaged length cannot make the decoder allocate more.
-pub const ITEM_LEN_MAX: usize = 16 << 20;
+pub(crate) const ITEM_LEN_MAX: usize = 16 << 20;
 
 /// The bytes of `item`.
-pub fn encode<T: Encode>(item: &T) -> Result<Vec<u8>, String> {
+pub(crate) fn encode<T: Encode>(item: &T) -> Result<Vec<u8>, String> {
     bincode::encode_to_vec(item, config::standard()).map_err(|e| e.to_string())
 }
 
 /// The item whose encoding is exactly `bytes`.
-pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, String> {
     let limited = config::standard().with_limit::<ITEM_LEN_MAX>();
     let (item, used) = bincode::decode_from_slice(bytes, limited).map_err(|e| e.to_string())?;
     if used != bytes.len() {

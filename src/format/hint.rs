@@ -22,11 +22,11 @@ use super::record::Kind;
 use super::segment::StoreId;
 
 /// Bytes of a hint.
-pub const HINT_LEN: usize = 32;
+pub(crate) const HINT_LEN: usize = 32;
 
 /// One record of a segment, without key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hint {
+pub(crate) struct Hint {
     /// Hash of the key.
     pub hash: u64,
     /// Sequence number.
@@ -43,7 +43,7 @@ pub struct Hint {
 
 impl Hint {
     /// Appends the hint's bytes.
-    pub fn encode(&self, buf: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, buf: &mut Vec<u8>) {
         let mut bytes = [0; HINT_LEN];
         put_at(&mut bytes, 0, &self.hash.to_le_bytes());
         put_at(&mut bytes, 8, &self.seqno.to_le_bytes());
@@ -56,7 +56,7 @@ impl Hint {
     }
 
     /// Parses a hint.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..HINT_LEN)?;
         Some(Hint {
             hash: u64_at(bytes, 0),
@@ -71,11 +71,11 @@ impl Hint {
 
 /// The seed of key hashes in the store with `id`: different stores hash differently, so that
 /// nobody can prepare keys that collide.
-pub fn hash_seed(id: &StoreId) -> u64 {
+pub(crate) fn hash_seed(id: &StoreId) -> u64 {
     u64_at(id, 0) ^ u64_at(id, 8).rotate_left(32)
 }
 
 /// The hash of `key`.
-pub fn hash_key(seed: u64, key: &[u8]) -> u64 {
+pub(crate) fn hash_key(seed: u64, key: &[u8]) -> u64 {
     xxh3_64_with_seed(key, seed)
 }

@@ -21,18 +21,18 @@ use super::segment::StoreId;
 use super::{FORMAT_MAJOR, FORMAT_MINOR, checksum};
 
 /// File name of the manifest.
-pub const FILE_NAME: &str = "MANIFEST";
+pub(crate) const FILE_NAME: &str = "MANIFEST";
 /// Name under which a new manifest is written before it replaces the old one.
-pub const TEMP_NAME: &str = "MANIFEST.tmp";
+pub(crate) const TEMP_NAME: &str = "MANIFEST.tmp";
 
 /// Bytes of the manifest's header.
-pub const MANIFEST_HEADER_LEN: usize = 48;
+pub(crate) const MANIFEST_HEADER_LEN: usize = 48;
 const EDIT_HEADER_LEN: usize = 8;
 const MAGIC: &[u8; 8] = b"SILTMAN1";
 
 /// A change to the set of live segments. New variants go to the end.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Edit {
+pub(crate) enum Edit {
     /// The whole state: the first edit of every manifest.
     State(State),
     /// A writer opened the store; frames written from now on carry `epoch`.
@@ -79,7 +79,7 @@ pub enum Edit {
 
 /// Extent of a sealed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Seal {
+pub(crate) struct Seal {
     /// Offset behind the last frame.
     pub data_end: u64,
     /// Length of the file.
@@ -92,7 +92,7 @@ pub struct Seal {
 
 /// A segment of the live set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct SegmentState {
+pub(crate) struct SegmentState {
     /// Its id.
     pub id: u64,
     /// Length that its file had at least, when the last edit about it was written.
@@ -103,7 +103,7 @@ pub struct SegmentState {
 
 /// What the edits add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct State {
+pub(crate) struct State {
     /// Number of the last open.
     pub epoch: u32,
     /// Everything below this sequence number was durable when the last edit was written.
@@ -120,12 +120,12 @@ pub struct State {
 
 impl State {
     /// The state of an empty store.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         State { next_segment: 1, sealed_next: 1, watermark: 1, ..State::default() }
     }
 
     /// Applies `edit`; says what is wrong if it does not fit.
-    pub fn apply(&mut self, edit: &Edit) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
         self.is_clean = matches!(edit, Edit::Close { .. });
         match edit {
             Edit::State(state) => *self = state.clone(),
@@ -170,7 +170,7 @@ impl State {
 }
 
 /// The manifest's header and the salt of its edits.
-pub fn encode_header(store: &StoreId) -> ([u8; MANIFEST_HEADER_LEN], u32) {
+pub(crate) fn encode_header(store: &StoreId) -> ([u8; MANIFEST_HEADER_LEN], u32) {
     let mut bytes = [0; MANIFEST_HEADER_LEN];
     put_at(&mut bytes, 0, MAGIC);
     put_at(&mut bytes, 8, &FORMAT_MAJOR.to_le_bytes());
@@ -182,7 +182,12 @@ pub fn encode_header(store: &StoreId) -> ([u8; MANIFEST_HEADER_LEN], u32) {
 }
 
 /// Appends `edit` to `buf`, to stand at `offset` of a manifest with `salt`.
-pub fn encode_edit(buf: &mut Vec<u8>, salt: u32, offset: u64, edit: &Edit) -> Result<(), String> {
+pub(crate) fn encode_edit(
+    buf: &mut Vec<u8>,
+    salt: u32,
+    offset: u64,
+    edit: &Edit,
+) -> Result<(), String> {
     let payload = codec::encode(edit)?;
     let len = u32::try_from(payload.len()).map_err(|_| "manifest edit too long".to_owned())?;
     let start = buf.len();
@@ -201,7 +206,7 @@ fn edit_checksum(salt: u32, offset: u64, len: u32, payload: &[u8]) -> u32 {
 
 /// A manifest as read.
 #[derive(Debug)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The store's id.
     pub store: StoreId,
     /// Salt of the edits.
@@ -216,7 +221,7 @@ pub struct Manifest {
 
 /// Why a manifest could not be read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ManifestError {
+pub(crate) enum ManifestError {
     /// Damaged at an offset.
     Corrupt(u64, String),
     /// A format version that this program does not read.
@@ -224,7 +229,7 @@ pub enum ManifestError {
 }
 
 /// Reads a whole manifest.
-pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let damaged = |what: &str| ManifestError::Corrupt(0, what.to_owned());
     let header =
         bytes.get(..MANIFEST_HEADER_LEN).ok_or_else(|| damaged("manifest is too short"))?;

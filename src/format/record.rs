@@ -44,9 +44,9 @@ use super::bytes::{align8, put_at, u16_at, u32_at, u64_at};
 use super::checksum;
 
 /// Bytes of a frame header.
-pub const FRAME_HEADER_LEN: usize = 40;
+pub(crate) const FRAME_HEADER_LEN: usize = 40;
 /// Bytes of a record header.
-pub const RECORD_HEADER_LEN: usize = 24;
+pub(crate) const RECORD_HEADER_LEN: usize = 24;
 
 const FRAME_CHECKSUM: usize = 0;
 const FRAME_KIND: usize = FRAME_CHECKSUM + 4;
@@ -73,7 +73,7 @@ const _: () = assert!(RECORD_INDEX + 4 == RECORD_HEADER_LEN);
 /// What a record does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Sets a key.
     Put = 1,
     /// Removes a key (a tombstone).
@@ -86,7 +86,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kind with this number on disk.
-    pub fn from_u8(n: u8) -> Option<Kind> {
+    pub(crate) fn from_u8(n: u8) -> Option<Kind> {
         Some(match n {
             1 => Kind::Put,
             2 => Kind::Delete,
@@ -99,7 +99,7 @@ impl Kind {
 
 /// A parsed record header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordHeader {
+pub(crate) struct RecordHeader {
     /// Checksum of key and value.
     pub body_checksum: u32,
     /// What the record does.
@@ -116,7 +116,7 @@ pub struct RecordHeader {
 
 impl RecordHeader {
     /// Parses a header without verifying its checksum.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..RECORD_HEADER_LEN)?;
         if bytes.get(RECORD_FLAGS) != Some(&0) {
             return None;
@@ -132,7 +132,7 @@ impl RecordHeader {
     }
 
     /// Parses a header after verifying its checksum.
-    pub fn verify(bytes: &[u8], salt: u32) -> Option<Self> {
+    pub(crate) fn verify(bytes: &[u8], salt: u32) -> Option<Self> {
         let bytes = bytes.get(..RECORD_HEADER_LEN)?;
         if checksum::salted(salt, bytes.get(RECORD_BODY_CHECKSUM..)?) != u32_at(bytes, 0) {
             return None;
@@ -141,14 +141,14 @@ impl RecordHeader {
     }
 
     /// Bytes of the whole record: header, key, value, padding.
-    pub fn record_len(&self) -> usize {
+    pub(crate) fn record_len(&self) -> usize {
         align8(RECORD_HEADER_LEN + self.key_len + self.value_len)
     }
 }
 
 /// A parsed record with its key and value.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// The header.
     pub header: RecordHeader,
     /// The key.
@@ -159,12 +159,12 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Parses the record at the start of `bytes` without verifying checksums.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         Self::with_header(RecordHeader::parse(bytes)?, bytes)
     }
 
     /// Parses the record at the start of `bytes` after verifying its header's checksum.
-    pub fn verify_header(bytes: &'a [u8], salt: u32) -> Option<Self> {
+    pub(crate) fn verify_header(bytes: &'a [u8], salt: u32) -> Option<Self> {
         Self::with_header(RecordHeader::verify(bytes, salt)?, bytes)
     }
 
@@ -176,7 +176,7 @@ impl<'a> Record<'a> {
     }
 
     /// True if key and value match the header's body checksum.
-    pub fn body_is_intact(&self) -> bool {
+    pub(crate) fn body_is_intact(&self) -> bool {
         // Key and value are contiguous: hashing both in turn equals hashing the body at once.
         let mut hasher = crc32fast::Hasher::new_with_initial(BODY_SEED);
         hasher.update(self.key);
@@ -190,7 +190,11 @@ const BODY_SEED: u32 = 0x511D_B0D1;
 
 /// Appends a blank header, the key and the value that `encode` appends; returns the value's
 /// length.
-pub fn append_body(buf: &mut Vec<u8>, key: &[u8], encode: impl FnOnce(&mut Vec<u8>)) -> usize {
+pub(crate) fn append_body(
+    buf: &mut Vec<u8>,
+    key: &[u8],
+    encode: impl FnOnce(&mut Vec<u8>),
+) -> usize {
     buf.extend_from_slice(&[0; RECORD_HEADER_LEN]);
     buf.extend_from_slice(key);
     let value_start = buf.len();
@@ -200,7 +204,13 @@ pub fn append_body(buf: &mut Vec<u8>, key: &[u8], encode: impl FnOnce(&mut Vec<u
 
 /// Pads the record that starts at `offset` and ends the buffer, and fills in what is known before
 /// the commit: kind, lengths and body checksum. Lengths must have been checked.
-pub fn finish_body(buf: &mut Vec<u8>, offset: usize, kind: Kind, key_len: usize, value_len: usize) {
+pub(crate) fn finish_body(
+    buf: &mut Vec<u8>,
+    offset: usize,
+    kind: Kind,
+    key_len: usize,
+    value_len: usize,
+) {
     let mut hasher = crc32fast::Hasher::new_with_initial(BODY_SEED);
     hasher.update(buf.get(offset + RECORD_HEADER_LEN..).unwrap_or(&[]));
     let body_checksum = hasher.finalize();
@@ -216,7 +226,7 @@ pub fn finish_body(buf: &mut Vec<u8>, offset: usize, kind: Kind, key_len: usize,
 }
 
 /// Stamps collection and index into the record header at the start of `record` and signs it.
-pub fn stamp_record(record: &mut [u8], salt: u32, collection: u32, index: u32) {
+pub(crate) fn stamp_record(record: &mut [u8], salt: u32, collection: u32, index: u32) {
     put_at(record, RECORD_COLLECTION, &collection.to_le_bytes());
     put_at(record, RECORD_INDEX, &index.to_le_bytes());
     let signed = record.get(RECORD_BODY_CHECKSUM..RECORD_HEADER_LEN).unwrap_or(&[]);
@@ -225,14 +235,14 @@ pub fn stamp_record(record: &mut [u8], salt: u32, collection: u32, index: u32) {
 }
 
 /// The key of the record that starts at `start`, unverified; empty if there is none.
-pub fn key_at(buf: &[u8], start: usize) -> &[u8] {
+pub(crate) fn key_at(buf: &[u8], start: usize) -> &[u8] {
     buf.get(start..).and_then(Record::parse).map_or(&[], |record| record.key)
 }
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum FrameKind {
+pub(crate) enum FrameKind {
     /// A write batch, or a part of one.
     Batch = 0xF5,
     /// No records: nothing of the log follows in this segment.
@@ -241,7 +251,7 @@ pub enum FrameKind {
 
 /// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameHeader {
+pub(crate) struct FrameHeader {
     /// What the frame is.
     pub kind: FrameKind,
     /// First frame of its batch.
@@ -264,7 +274,7 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     /// The header's bytes, signed for the segment with `salt` and for `offset` in it.
-    pub fn encode(&self, salt: u32, offset: u64) -> [u8; FRAME_HEADER_LEN] {
+    pub(crate) fn encode(&self, salt: u32, offset: u64) -> [u8; FRAME_HEADER_LEN] {
         let mut bytes = [0; FRAME_HEADER_LEN];
         let flags = u8::from(self.first) | u8::from(self.last) << 1;
         put_at(&mut bytes, FRAME_KIND, &[self.kind as u8, flags]);
@@ -282,7 +292,7 @@ impl FrameHeader {
 
     /// Parses and verifies the header at the start of `bytes`, found at `offset` of a segment
     /// with `salt`.
-    pub fn verify(bytes: &[u8], salt: u32, offset: u64) -> Option<Self> {
+    pub(crate) fn verify(bytes: &[u8], salt: u32, offset: u64) -> Option<Self> {
         let bytes = bytes.get(..FRAME_HEADER_LEN)?;
         let kind = match bytes.get(FRAME_KIND)? {
             0xF5 => FrameKind::Batch,
@@ -312,21 +322,21 @@ impl FrameHeader {
 
 /// Gathers the checksum over all record headers of a frame.
 #[derive(Clone)]
-pub struct RecordsChecksum(crc32fast::Hasher);
+pub(crate) struct RecordsChecksum(crc32fast::Hasher);
 
 impl RecordsChecksum {
     /// Starts for a frame in the segment with `salt`.
-    pub fn new(salt: u32) -> Self {
+    pub(crate) fn new(salt: u32) -> Self {
         RecordsChecksum(crc32fast::Hasher::new_with_initial(!salt))
     }
 
     /// Adds the header at the start of `record`.
-    pub fn add(&mut self, record: &[u8]) {
+    pub(crate) fn add(&mut self, record: &[u8]) {
         self.0.update(record.get(..RECORD_HEADER_LEN).unwrap_or(record));
     }
 
     /// The checksum.
-    pub fn finish(self) -> u32 {
+    pub(crate) fn finish(self) -> u32 {
         self.0.finalize()
     }
 }

@@ -9,7 +9,7 @@ use super::record::{
 
 /// What stands at an offset.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub(crate) enum Step<'a> {
     /// A whole frame with right checksums throughout.
     Frame(Frame<'a>),
     /// The frame header is right, but `bytes` ends before the frame does: show this many.
@@ -20,7 +20,7 @@ pub enum Step<'a> {
 
 /// A verified frame.
 #[derive(Debug)]
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// Its header.
     pub header: FrameHeader,
     /// Its records, one after another.
@@ -29,12 +29,12 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Bytes of the whole frame.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         FRAME_HEADER_LEN as u64 + self.header.len
     }
 
     /// The records, with their offsets from the start of the frame.
-    pub fn records(&self) -> impl Iterator<Item = (u64, Record<'a>)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Record<'a>)> {
         let mut at = 0;
         let body = self.body;
         std::iter::from_fn(move || {
@@ -47,7 +47,7 @@ impl<'a> Frame<'a> {
 }
 
 /// Reads the frame at the start of `bytes`, which stand at `offset` of a segment with `salt`.
-pub fn frame_at(bytes: &[u8], salt: u32, offset: u64) -> Step<'_> {
+pub(crate) fn frame_at(bytes: &[u8], salt: u32, offset: u64) -> Step<'_> {
     let Some(header) = FrameHeader::verify(bytes, salt, offset) else {
         return Step::Bad(0, "no frame header with a right checksum");
     };

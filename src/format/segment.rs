@@ -39,9 +39,9 @@ use super::bytes::{array_at, put_at, u16_at, u32_at, u64_at};
 use super::{FORMAT_MAJOR, FORMAT_MINOR, checksum};
 
 /// Bytes of a segment header; the first frame starts behind it.
-pub const SEGMENT_HEADER_LEN: u64 = 64;
+pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
 /// Bytes of a segment footer.
-pub const SEGMENT_FOOTER_LEN: u64 = 64;
+pub(crate) const SEGMENT_FOOTER_LEN: u64 = 64;
 
 const HEADER_MAGIC: &[u8; 8] = b"SILTSEG1";
 const FOOTER_MAGIC: &[u8; 8] = b"SILTFTR1";
@@ -49,15 +49,15 @@ const KIND_LOG: u8 = 1;
 const CHECKSUM_CRC32: u8 = 1;
 
 /// Identity of a store.
-pub type StoreId = [u8; 16];
+pub(crate) type StoreId = [u8; 16];
 
 /// The file name of segment `id`.
-pub fn file_name(id: u64) -> String {
+pub(crate) fn file_name(id: u64) -> String {
     format!("{id:016}.seg")
 }
 
 /// The id in a segment's file name; `None` for names of other files.
-pub fn parse_file_name(name: &str) -> Option<u64> {
+pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     if digits.len() != 16 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -67,7 +67,7 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 
 /// A segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentHeader {
+pub(crate) struct SegmentHeader {
     /// Id of the store.
     pub store: StoreId,
     /// Id of the segment.
@@ -78,7 +78,7 @@ pub struct SegmentHeader {
 
 /// Why a segment header was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderError {
+pub(crate) enum HeaderError {
     /// Too short, wrong magic, or a checksum that does not match.
     Damaged(&'static str),
     /// A format version that this program does not read.
@@ -87,7 +87,7 @@ pub enum HeaderError {
 
 impl SegmentHeader {
     /// The header's bytes and the salt of the segment.
-    pub fn encode(&self) -> ([u8; SEGMENT_HEADER_LEN as usize], u32) {
+    pub(crate) fn encode(&self) -> ([u8; SEGMENT_HEADER_LEN as usize], u32) {
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
         put_at(&mut bytes, 0, HEADER_MAGIC);
         put_at(&mut bytes, 8, &FORMAT_MAJOR.to_le_bytes());
@@ -102,7 +102,7 @@ impl SegmentHeader {
     }
 
     /// Parses and verifies a header; returns it with the segment's salt.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, u32), HeaderError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, u32), HeaderError> {
         let Some(bytes) = bytes.get(..SEGMENT_HEADER_LEN as usize) else {
             return Err(HeaderError::Damaged("file is shorter than a segment header"));
         };
@@ -131,7 +131,7 @@ impl SegmentHeader {
 
 /// A segment footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentFooter {
+pub(crate) struct SegmentFooter {
     /// Id of the segment.
     pub id: u64,
     /// Offset behind the end frame, where the hints start.
@@ -148,7 +148,7 @@ pub struct SegmentFooter {
 
 impl SegmentFooter {
     /// The footer's bytes.
-    pub fn encode(&self, salt: u32) -> [u8; SEGMENT_FOOTER_LEN as usize] {
+    pub(crate) fn encode(&self, salt: u32) -> [u8; SEGMENT_FOOTER_LEN as usize] {
         let mut bytes = [0; SEGMENT_FOOTER_LEN as usize];
         put_at(&mut bytes, 0, FOOTER_MAGIC);
         for (i, field) in
@@ -163,7 +163,7 @@ impl SegmentFooter {
     }
 
     /// Parses and verifies a footer.
-    pub fn decode(bytes: &[u8], salt: u32) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Self> {
         let bytes = bytes.get(..SEGMENT_FOOTER_LEN as usize)?;
         if bytes.get(..8)? != FOOTER_MAGIC
             || checksum::salted(salt, bytes.get(..60)?) != u32_at(bytes, 60)

@@ -19,33 +19,33 @@ use table::{LOCATION_MAX, Table};
 
 /// Where a record is: which segment (a slot in the engine's table of segments) and its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location(u64);
+pub(crate) struct Location(u64);
 
 const OFFSET_BITS: u32 = 28;
 
 impl Location {
     /// The location of the record at `offset` (a multiple of 8, not 0) of the segment in `slot`.
     /// `None` if either is out of range.
-    pub fn new(slot: u32, offset: u64) -> Option<Self> {
+    pub(crate) fn new(slot: u32, offset: u64) -> Option<Self> {
         let units = offset / 8;
         let fits = units < 1 << OFFSET_BITS && slot < 1 << 20 && units > 0;
         fits.then(|| Location(u64::from(slot) << OFFSET_BITS | units))
     }
 
     /// The segment's slot.
-    pub fn slot(self) -> usize {
+    pub(crate) fn slot(self) -> usize {
         usize::try_from(self.0 >> OFFSET_BITS).unwrap_or(usize::MAX)
     }
 
     /// The record's offset in its segment, in bytes.
-    pub fn offset(self) -> u64 {
+    pub(crate) fn offset(self) -> u64 {
         (self.0 & ((1 << OFFSET_BITS) - 1)) * 8
     }
 }
 
 /// Locations of keys that share a hash; allocates only if there are several.
 #[derive(Debug, Default)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     first: Option<Location>,
     more: Vec<Location>,
 }
@@ -71,7 +71,7 @@ const SPLIT_AT: usize = 16 * 1024;
 
 /// The index of one collection.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     /// All keys until the collection splits, none afterwards.
     first: RwLock<Table>,
     shards: OnceLock<Box<[RwLock<Table>]>>,
@@ -101,12 +101,12 @@ fn shard_of(table_hash: u64) -> usize {
 
 impl Index {
     /// Number of keys.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory that the tables take.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         let shards = self.shards.get().map_or(0, |shards| {
             shards.iter().map(|s| s.read().heap_bytes() + size_of::<RwLock<Table>>()).sum()
         });
@@ -114,7 +114,7 @@ impl Index {
     }
 
     /// Makes room for `len` keys, before many are inserted.
-    pub fn reserve(&self, len: usize) {
+    pub(crate) fn reserve(&self, len: usize) {
         if len >= SPLIT_AT {
             for shard in self.split() {
                 shard.write().reserve(len / SHARDS + len / SHARDS / 8);
@@ -125,7 +125,7 @@ impl Index {
     }
 
     /// The locations whose key has `hash`: in practice one or none.
-    pub fn find(&self, hash: u64) -> Candidates {
+    pub(crate) fn find(&self, hash: u64) -> Candidates {
         let hash = table_hash(hash);
         if let Some(shards) = self.shards.get() {
             return Candidates::collect(&shards[shard_of(hash)].read(), hash);
@@ -139,7 +139,7 @@ impl Index {
     }
 
     /// All locations, in no order.
-    pub fn locations(&self) -> Vec<Location> {
+    pub(crate) fn locations(&self) -> Vec<Location> {
         let first = self.first.read();
         let mut all: Vec<Location> = first.locations().map(Location).collect();
         if let Some(shards) = self.shards.get() {
@@ -153,7 +153,7 @@ impl Index {
 
     /// Sets the location of the key that `is_key` recognises; returns the one replaced.
     /// Requires: one writer per shard at a time.
-    pub fn insert(
+    pub(crate) fn insert(
         &self,
         hash: u64,
         location: Location,
@@ -170,7 +170,11 @@ impl Index {
 
     /// Removes the key that `is_key` recognises; returns its location.
     /// Requires: one writer per shard at a time.
-    pub fn remove(&self, hash: u64, mut is_key: impl FnMut(Location) -> bool) -> Option<Location> {
+    pub(crate) fn remove(
+        &self,
+        hash: u64,
+        mut is_key: impl FnMut(Location) -> bool,
+    ) -> Option<Location> {
         let hash = table_hash(hash);
         let old = self.with_table(hash, |table| table.remove(hash, |l| is_key(Location(l))));
         if old.is_some() {

@@ -15,7 +15,7 @@
 /// Bits of hash and of location in a slot.
 const HALF_BITS: u32 = 48;
 /// Largest location, and mask of hash bits.
-pub const LOCATION_MAX: u64 = (1 << HALF_BITS) - 1;
+pub(super) const LOCATION_MAX: u64 = (1 << HALF_BITS) - 1;
 
 /// Twelve bytes: location 0 marks an empty slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,6 @@ struct Slot([u32; 3]);
 impl Slot {
     const EMPTY: Slot = Slot([0; 3]);
 
-    #[expect(clippy::cast_possible_truncation, reason = "splits two 48-bit numbers into words")]
     fn new(hash: u64, location: u64) -> Self {
         let middle = (hash >> 32) as u16 as u32 | ((location >> 32) as u16 as u32) << 16;
         Slot([hash as u32, middle, location as u32])
@@ -45,7 +44,7 @@ impl Slot {
 
 /// A table of hash -> location. See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     /// Slots by hash; the ones from `spread` on take what the last homes overflow.
     slots: Vec<Slot>,
     /// Homes lie below this index.
@@ -60,12 +59,12 @@ const OVERFLOW: usize = 8;
 
 impl Table {
     /// An empty table, which allocates when the first slot is added: then for `spread_min` homes.
-    pub fn new(spread_min: usize) -> Self {
+    pub(super) fn new(spread_min: usize) -> Self {
         Table { spread_min: spread_min.max(4), ..Table::default() }
     }
 
     /// Makes room for `len` slots without growing step by step.
-    pub fn reserve(&mut self, len: usize) {
+    pub(super) fn reserve(&mut self, len: usize) {
         let spread = len + len / 4;
         if spread > self.spread {
             self.grow_to(spread.max(self.spread_min));
@@ -73,22 +72,22 @@ impl Table {
     }
 
     /// Number of slots taken.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Heap bytes of the table.
-    pub fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot>()
     }
 
     /// All locations, by hash.
-    pub fn locations(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn locations(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().filter(|s| !s.is_empty()).map(|s| s.location())
     }
 
     /// The locations of the slots with `hash` (48 bits).
-    pub fn find(&self, hash: u64) -> impl Iterator<Item = u64> {
+    pub(super) fn find(&self, hash: u64) -> impl Iterator<Item = u64> {
         let start = self.home(hash);
         self.slots
             .get(start..)
@@ -101,7 +100,7 @@ impl Table {
 
     /// Sets the location of a key: of the slot with `hash` that `is_key` recognises, or of a new
     /// one. Returns the location replaced.
-    pub fn insert(
+    pub(super) fn insert(
         &mut self,
         hash: u64,
         location: u64,
@@ -129,7 +128,7 @@ impl Table {
     }
 
     /// Removes the slot with `hash` that `is_key` recognises; returns its location.
-    pub fn remove(&mut self, hash: u64, mut is_key: impl FnMut(u64) -> bool) -> Option<u64> {
+    pub(super) fn remove(&mut self, hash: u64, mut is_key: impl FnMut(u64) -> bool) -> Option<u64> {
         let mut i = self.home(hash);
         loop {
             let slot = *self.slots.get(i)?;
@@ -146,14 +145,13 @@ impl Table {
     }
 
     /// Removes and returns everything, by hash.
-    pub fn drain(&mut self) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, u64)> {
         self.len = 0;
         self.spread = 0;
         let slots = std::mem::take(&mut self.slots);
         slots.into_iter().filter(|s| !s.is_empty()).map(|s| (s.hash(), s.location()))
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "less than spread, which is a usize")]
     fn home(&self, hash: u64) -> usize {
         ((u128::from(hash) * self.spread as u128) >> HALF_BITS) as usize
     }

@@ -1,3 +1,5 @@
 //! Tests of the public interface on a real file system.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod engine;
 mod sink;
