@@ -12,6 +12,8 @@ pub mod limits;
 #[cfg(feature = "stores")]
 pub mod model;
 mod sink;
+#[cfg(feature = "stores")]
+pub mod stores;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vfs;

@@ -7,7 +7,7 @@
 //! `testing` feature carries every store as well.
 
 pub mod codec;
-pub(crate) mod error;
+mod error;
 pub mod json;
 mod log;
 mod map;
@@ -19,6 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use error::KvError;
+pub(crate) use error::escape_key;
 pub use log::LogKv;
 pub use memory::MemoryKv;
 pub(crate) use text::TextBuilder;

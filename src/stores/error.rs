@@ -1,0 +1,95 @@
+//! What can go wrong in a store.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::kv::{KvError, Text};
+use crate::model::ModelError;
+
+/// Why an operation on a store failed. Unless the source says otherwise nothing was changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is nothing under the id.
+    NotFound {
+        /// What kind of id: `doc_id`, `ref_doc_id`.
+        what: &'static str,
+        /// The id.
+        id: Text,
+    },
+    /// The id is taken, and the caller did not allow updates.
+    AlreadyExists {
+        /// The id.
+        id: Text,
+    },
+    /// A node that was given or that is stored is none. Other nodes can still be used.
+    Node {
+        /// The node's id.
+        id: Text,
+        /// What is wrong with it.
+        source: ModelError,
+    },
+    /// A record that the store keeps for itself is not as it wrote it. Export what can be read
+    /// and load it into a new store.
+    Corrupt {
+        /// The collection.
+        collection: String,
+        /// The key.
+        key: Text,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The dictionary to be loaded is not one that LlamaIndex writes.
+    Dict {
+        /// Where: a JSON pointer.
+        pointer: String,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// The call makes no sense; the text says why.
+    InvalidArgument(String),
+    /// The key-value store failed.
+    Kv(KvError),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |text: &Text| crate::kv::escape_key(text.as_bytes());
+        match self {
+            StoreError::NotFound { what, id } => write!(f, "{what} {} not found.", line(id)),
+            StoreError::AlreadyExists { id } => write!(
+                f,
+                "node_id {} already exists. Set allow_update to True to overwrite.",
+                line(id)
+            ),
+            StoreError::Node { id, source } => write!(f, "node {}: {source}", line(id)),
+            StoreError::Corrupt { collection, key, what } => write!(
+                f,
+                "record \"{}\" of collection \"{collection}\" {what}; export what can be read \
+                 and load it into a new store",
+                line(key)
+            ),
+            StoreError::Dict { pointer, what } => {
+                write!(f, "cannot load the dictionary, {pointer} {what}; nothing was loaded")
+            }
+            StoreError::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
+            StoreError::Kv(source) => write!(f, "{source}"),
+        }
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StoreError::Node { source, .. } => Some(source),
+            StoreError::Kv(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<KvError> for StoreError {
+    fn from(e: KvError) -> Self {
+        StoreError::Kv(e)
+    }
+}

@@ -1,0 +1,81 @@
+//! Comparing what happened with what was recorded.
+
+use siltstone::kv::{Map, Text, Value, json};
+
+use crate::Outcome;
+
+/// Replaces `{"$float": "nan"}` and its like by the float.
+pub fn decode_floats(value: Value) -> Value {
+    match value {
+        Value::List(list) => Value::List(list.into_iter().map(decode_floats).collect()),
+        Value::Map(map) => {
+            if let (1, Some(Value::Text(name))) = (map.len(), map.get("$float")) {
+                return Value::Float(name.to_string().parse().unwrap_or(f64::NAN));
+            }
+            map.into_iter().map(|(key, value)| (key, decode_floats(value))).collect::<Map>().into()
+        }
+        other => other,
+    }
+}
+
+/// Checks one outcome against the recorded one.
+pub fn check(op: &str, recorded: &Value, outcome: Outcome) -> Result<(), String> {
+    let text = |field: &str| recorded.get(field).and_then(Value::as_text);
+    let actual = match (outcome, text("error_type")) {
+        (Err(raised), Some(class)) => {
+            if *class != raised.class {
+                return Err(format!(
+                    "raised {}: {}, expected {class}",
+                    raised.class, raised.message
+                ));
+            }
+            let message = text("error_message").filter(|message| **message != *raised.message);
+            return match message {
+                Some(message) => Err(format!("raised {:?}, expected {message:?}", raised.message)),
+                None => Ok(()),
+            };
+        }
+        (Err(raised), None) => return Err(format!("raised {}: {}", raised.class, raised.message)),
+        (Ok(value), Some(class)) => {
+            return Err(format!("gave {}, expected {class}", show(&value)));
+        }
+        (Ok(value), None) => value,
+    };
+    let expected = recorded.get("expect").ok_or("nothing is expected")?;
+    let same = match (op, text("compare").map(Text::to_string).as_deref()) {
+        ("to_dict", None | Some("exact")) => same_collections(&actual, expected),
+        // A Python dictionary's order; here there is none.
+        ("docs_ids", _) | (_, Some("unordered")) => sorted(&actual) == sorted(expected),
+        (_, None | Some("exact")) => actual == *expected,
+        (_, Some(other)) => return Err(format!("unknown way to compare: {other}")),
+    };
+    match same {
+        true => Ok(()),
+        false => Err(format!("gave {}, expected {}", show(&actual), show(expected))),
+    }
+}
+
+/// Equal, except that an expected empty collection may be absent. A collection that is not
+/// expected may not even be there empty.
+fn same_collections(actual: &Value, expected: &Value) -> bool {
+    let (Some(actual), Some(expected)) = (actual.as_map(), expected.as_map()) else { return false };
+    let empty = Value::Map(Map::new());
+    actual.keys().all(|name| expected.contains_key(name))
+        && expected.iter().all(|(name, records)| actual.get(name).unwrap_or(&empty) == records)
+}
+
+fn sorted(list: &Value) -> Option<Vec<String>> {
+    let shown = |item: &Value| json::to_string(item, json::Style::Canonical);
+    let mut sorted: Vec<String> = list.as_list()?.iter().map(shown).collect();
+    sorted.sort();
+    Some(sorted)
+}
+
+fn show(value: &Value) -> String {
+    let shown = json::to_string(value, json::Style::Canonical);
+    if shown.len() > 2000 {
+        format!("{}... ({} bytes)", &shown[..2000], shown.len())
+    } else {
+        shown
+    }
+}
