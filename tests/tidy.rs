@@ -168,6 +168,45 @@ fn nothing_is_left_over() {
     report(&complaints);
 }
 
+/// The lines of fenced blocks that list a symbol and its file, as DESIGN.md's paths through the
+/// code do.
+fn listed(text: &str) -> Vec<(usize, String, String)> {
+    let mut listed = Vec::new();
+    let mut is_fenced = false;
+    for (i, line) in text.lines().enumerate() {
+        if line.starts_with("```") {
+            is_fenced = !is_fenced;
+        }
+        let mut words = line.split_whitespace();
+        if let (true, Some(symbol), Some(file)) = (is_fenced, words.next(), words.next())
+            && file.ends_with(".rs")
+        {
+            listed.push((i + 1, symbol.to_owned(), file.to_owned()));
+        }
+    }
+    listed
+}
+
+#[test]
+fn the_paths_through_the_code_are_right() {
+    let sources = sources();
+    let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    let listed = listed(&design);
+    assert!(listed.len() > 12, "found {} lines only", listed.len());
+    let mut complaints = Vec::new();
+    for (line, symbol, file) in listed {
+        let item = symbol.rsplit("::").next().unwrap();
+        match sources.get(&format!("src/{file}")) {
+            None => complaints.push(format!("DESIGN.md:{line}: there is no file {file}")),
+            Some(text) if !declares(text, item) => {
+                complaints.push(format!("DESIGN.md:{line}: {file} declares no {symbol}"));
+            }
+            Some(_) => {}
+        }
+    }
+    report(&complaints);
+}
+
 /// Code spans of a document, without fenced blocks.
 fn spans(text: &str) -> Vec<(usize, String)> {
     let mut spans = Vec::new();
@@ -229,7 +268,7 @@ fn design_names_only_what_exists() {
 
 /// True if `text` declares a function, type, constant, variant, module or field of that name.
 fn declares(text: &str, name: &str) -> bool {
-    let keywords = ["fn", "struct", "enum", "trait", "const", "type", "static", "mod", "macro_rules!"];
+    let keywords = ["fn", "struct", "enum", "trait", "const", "type", "static", "mod"];
     let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
     let declared = keywords.iter().any(|keyword| {
         let needle = format!("{keyword} {name}");
@@ -237,9 +276,10 @@ fn declares(text: &str, name: &str) -> bool {
     });
     declared
         || text.lines().map(str::trim_start).any(|line| {
-            line.strip_prefix("pub ").unwrap_or(line).strip_prefix(name).is_some_and(|rest| {
-                rest.starts_with([',', ' ', '(', ':']) || rest.is_empty()
-            })
+            line.strip_prefix("pub ")
+                .unwrap_or(line)
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([',', ' ', '(', ':']) || rest.is_empty())
         })
 }
 

@@ -4,7 +4,8 @@
 //! 2. *Append*, log lock: room is made, the frame header is signed, one write per frame.
 //! 3. *Apply*, apply lock, taken before the log lock is let go: the index learns the locations in
 //!    the order of the log, while the next writer already appends.
-//! 4. *Sync*, no lock, if asked for: shared with every other writer that waits (see [`super::sync`]).
+//! 4. *Sync*, no lock, if asked for: shared with every other writer that waits (see
+//!    [`super::sync`]).
 //!
 //! What a power cut leaves behind, by byte: a frame counts only if every byte of it is right, and
 //! a batch only with its last frame, so a cut anywhere before the last byte leaves no trace of it.

@@ -30,7 +30,8 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
-//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed. Writers use the
+//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
+//! Writers use the
 //! first form that fits; readers accept any. A list of floats is packed as f32 only if every
 //! element comes back bit for bit, so embeddings computed in single precision take half the room
 //! and nothing is ever rounded.
