@@ -191,6 +191,7 @@ impl Core {
             manifest.append(&Edit::Remove { ids }, &self.poison).map_err(failed)?;
             for segment in &tail.dropped {
                 vfs.remove(&segment.path).map_err(|e| IoError::new("remove", &segment.path, e))?;
+                self.segments.remove(segment);
             }
         }
         self.epoch = manifest.state.epoch + 1;
@@ -306,8 +307,22 @@ impl Core {
             active.sync().map_err(|e| self.poison.set(e))?;
             cut_to = Some((active.id, offset));
         }
+        self.drop_prepared()?;
         let edit = Edit::Close { watermark: next_seqno, active: cut_to };
         self.manifest.lock().append(&edit, &self.poison)
+    }
+}
+
+impl Core {
+    /// Gives back the room that is reserved in a segment that was never written to.
+    fn drop_prepared(&self) -> Result<(), WriteError> {
+        let Some(unused) = self.prepared.lock().take() else { return Ok(()) };
+        let edit = Edit::Remove { ids: vec![unused.id] };
+        self.manifest.lock().append(&edit, &self.poison)?;
+        self.segments.remove(&unused);
+        // Not listed any more: if it stays, the next open removes it.
+        let _ = self.options.vfs.remove(&unused.path);
+        Ok(())
     }
 }
 
