@@ -60,6 +60,8 @@
 #[macro_use]
 mod planted;
 
+#[cfg(feature = "stores")]
+mod context;
 pub mod engine;
 mod format;
 mod index;
@@ -75,6 +77,8 @@ pub mod stores;
 pub mod testing;
 pub mod vfs;
 
+#[cfg(feature = "stores")]
+pub use context::StorageContext;
 pub use engine::{
     BatchOp, Collection, Commit, Corruption, Db, Durability, Entry, OpenError, Options, Pending,
     ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify, WriteBatch, WriteError,

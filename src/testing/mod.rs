@@ -33,6 +33,8 @@ pub mod bugs;
 mod content;
 mod crash;
 mod fault;
+#[cfg(feature = "stores")]
+pub mod kv_contract;
 mod oracle;
 mod repro;
 mod rng;
