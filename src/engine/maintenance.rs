@@ -64,7 +64,7 @@ impl Core {
             let target = target.min(self.options.segment_len);
             match active.file.allocate(target) {
                 Ok(()) => {
-                    let edit = Edit::Extend { id: active.id, len: target };
+                    let edit = Edit::Resize { id: active.id, len: target };
                     self.manifest.lock().append(&edit, &self.poison)?;
                     log.capacity = target;
                     return Ok(());

@@ -39,6 +39,7 @@ mod oracle;
 mod repro;
 mod rng;
 mod sim;
+pub mod store;
 mod walk;
 
 pub use crash::{CrashOptions, CrashPoint, CrashState, CrashStates};
