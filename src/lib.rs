@@ -61,7 +61,7 @@
 mod planted;
 
 #[cfg(feature = "stores")]
-mod context;
+pub mod context;
 pub mod engine;
 mod format;
 mod index;
