@@ -3,6 +3,8 @@
 #[macro_use]
 mod planted;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod engine;
 mod format;
 mod index;
