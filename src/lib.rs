@@ -60,6 +60,8 @@
 #[macro_use]
 mod planted;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "stores")]
 pub mod context;
 pub mod engine;

@@ -2,8 +2,10 @@
 
 mod document;
 mod error;
+mod strategy;
 
 pub use document::{
     AddOptions, DocumentBatch, DocumentStore, DocumentStoreOptions, Missing, RefDocInfo,
 };
 pub use error::StoreError;
+pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};

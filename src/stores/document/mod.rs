@@ -48,6 +48,7 @@ mod batch;
 mod dict;
 mod members;
 mod read;
+mod sources;
 mod twins;
 mod txn;
 mod write;

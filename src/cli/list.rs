@@ -1,0 +1,52 @@
+//! `siltstone list DIR [COLLECTION]`.
+
+use super::failure::Failure;
+use super::output::{Output, count, key_field};
+use super::{Outcome, StoreArg, no_such_collection, open_read_only};
+use crate::kv::Map;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    store: StoreArg,
+    /// List the keys of this collection, in the order of the log; default: list the collections
+    collection: Option<String>,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
+    let db = open_read_only(&args.store.dir)?;
+    let Some(name) = &args.collection else {
+        for (name, keys) in db.collections() {
+            if out.is_json() {
+                let mut line = Map::new();
+                line.set("collection", name);
+                line.set("keys", keys);
+                out.value(&line.into())?;
+            } else {
+                out.line(&format!("{:>12}  {}", count(keys), name.escape_debug()))?;
+            }
+        }
+        return Ok(Outcome::Yes);
+    };
+    if !db.collections().iter().any(|(known, _)| known == name) {
+        return Ok(no_such_collection(&db, name, &args.store.dir));
+    }
+    for entry in db.iter(name) {
+        let key = entry?.key;
+        if out.is_json() {
+            let (field, key) = key_field("key", &key);
+            out.value(&Map::from_iter([(field, key)]).into())?;
+        } else {
+            out.line(&shown(&key))?;
+        }
+    }
+    Ok(Outcome::Yes)
+}
+
+/// A key on one line: text as it is, anything else escaped as `get --escaped` reads it.
+fn shown(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => key.escape_ascii().to_string(),
+    }
+}

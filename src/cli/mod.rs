@@ -1,0 +1,126 @@
+//! The `siltstone` program (feature `cli`): one file per verb.
+//!
+//! What all verbs have in common:
+//!
+//! - Exit code 0: all is well. 1: the answer is no (the key is absent, damage was found). 2: wrong
+//!   use, or something failed; one line on standard error says what, where, and what to do.
+//!   130: stopped by Ctrl-C, with everything that was reported on disk.
+//! - `--json` prints for machines; nothing but the answer is written to standard output.
+//! - All but `ingest` open the store for reading only, so they work beside a writer and see the
+//!   state at the time of the open.
+//! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
+//!   quietly.
+
+mod check;
+mod dump;
+mod failure;
+mod get;
+mod ingest;
+mod list;
+mod output;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::engine::{Db, Options};
+use failure::Failure;
+use output::Output;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "siltstone", version, about = "Turns text into a durable document store")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Put files, directories, JSONL records or standard input into a store
+    Ingest(ingest::Args),
+    /// Print the value of a key; exit code 1 if it is absent
+    Get(get::Args),
+    /// Print the collections, or the keys of one
+    List(list::Args),
+    /// Print keys and values as JSON, one per line, in the order of the log
+    Dump(dump::Args),
+    /// Print what the store holds and what it costs
+    Stats(stats::Args),
+    /// Verify every byte; exit code 1 if there is damage
+    Check(check::Args),
+}
+
+/// The store that a verb reads.
+#[derive(Debug, clap::Args)]
+struct StoreArg {
+    /// The store's directory
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// How a verb ended, if it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is well.
+    Yes,
+    /// The answer is no.
+    No,
+    /// Stopped by Ctrl-C.
+    Interrupted,
+}
+
+/// Runs the program on the arguments of the process; prints, and returns the exit code.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Nobody is left to tell that the help could not be printed.
+            let _ = e.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            Failure::usage(&e).report();
+            return ExitCode::from(2);
+        }
+    };
+    let mut out = Output::new(cli.json);
+    let done = match &cli.verb {
+        Verb::Ingest(args) => ingest::run(args, &mut out),
+        Verb::Get(args) => get::run(args, &mut out),
+        Verb::List(args) => list::run(args, &mut out),
+        Verb::Dump(args) => dump::run(args, &mut out),
+        Verb::Stats(args) => stats::run(args, &mut out),
+        Verb::Check(args) => check::run(args, &mut out),
+    };
+    match done.and_then(|outcome| out.finish().map(|()| outcome)) {
+        Ok(Outcome::Yes) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Opens a store beside whoever may be writing it.
+fn open_read_only(dir: &Path) -> Result<Db, Failure> {
+    Ok(Options::new().read_only(true).create(false).open(dir)?)
+}
+
+/// The failure of a verb that was asked for a collection that is not there. The answer is no.
+fn no_such_collection(db: &Db, name: &str, dir: &Path) -> Outcome {
+    let names: Vec<String> =
+        db.collections().iter().map(|(name, _)| format!("\"{}\"", name.escape_debug())).collect();
+    let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let (name, dir) = (name.escape_debug(), dir.display());
+    failure::warn(&format!("there is no collection \"{name}\" in {dir}; there are: {there}"));
+    Outcome::No
+}

@@ -1,0 +1,117 @@
+//! [`Output`]: standard output, and how values, bytes and counts are shown on it.
+
+use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
+
+use super::failure::Failure;
+use crate::kv::{Map, Text, Value, codec, json};
+
+/// Standard output, buffered and locked.
+pub(super) struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Output { out: BufWriter::with_capacity(64 << 10, std::io::stdout().lock()), json }
+    }
+
+    /// True if the answer is to be JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
+        let written = self.out.write_all(text.as_bytes());
+        written.and_then(|()| self.out.write_all(b"\n")).map_err(failure)
+    }
+
+    /// Prints a value on one line, as Python's `json.dumps` writes it.
+    pub(super) fn value(&mut self, value: &Value) -> Result<(), Failure> {
+        self.line(&json::to_string(value, json::Style::Python))
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(failure)
+    }
+}
+
+fn failure(e: std::io::Error) -> Failure {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::of("cannot write to standard output", e),
+    }
+}
+
+/// A dictionary.
+pub(super) fn object<const N: usize>(fields: [(&'static str, Value); N]) -> Map {
+    fields.into_iter().map(|(key, value)| (Text::from_static(key), value)).collect()
+}
+
+/// The field for a key or a value: under `name` if it is text, else escaped under `name_bytes`.
+pub(super) fn key_field(name: &'static str, bytes: &[u8]) -> (String, Value) {
+    match Text::from_bytes(bytes) {
+        Ok(text) => (name.to_owned(), text.into()),
+        Err(_) => (format!("{name}_bytes"), bytes.escape_ascii().to_string().into()),
+    }
+}
+
+/// The field for a stored value: `value`, or, if it was not written by a key-value store, its
+/// bytes, escaped, as `value_bytes`.
+pub(super) fn value_field(bytes: &[u8]) -> (&'static str, Value) {
+    match codec::decode(bytes) {
+        Ok(value) => ("value", value),
+        Err(_) => ("value_bytes", bytes.escape_ascii().to_string().into()),
+    }
+}
+
+/// `12.3 MiB`.
+pub(super) fn bytes(count: u64) -> String {
+    let mut amount = count as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if amount < 1024.0 {
+            let digits = if unit == "B" { 0 } else { 1 };
+            return format!("{amount:.digits$} {unit}");
+        }
+        amount /= 1024.0;
+    }
+    format!("{amount:.1} TiB")
+}
+
+/// `1,234,567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn plural(number: u64, noun: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{s}", count(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_for_people() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(64 << 20), "64.0 MiB");
+        assert_eq!(bytes(3 << 40), "3.0 TiB");
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(plural(1, "file"), "1 file");
+        assert_eq!(plural(1000, "file"), "1,000 files");
+    }
+}
