@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use siltstone::testing::Rng;
-use siltstone::testing::store::{Outcomes, Specimen};
+use siltstone::testing::store::{Damage, Outcomes, Specimen};
 
 fn specimens() -> [Specimen; 3] {
     [Specimen::closed(), Specimen::killed(), Specimen::sealed()]
@@ -16,10 +16,11 @@ fn damage(
     specimen: &Specimen,
     path: &PathBuf,
     what: std::fmt::Arguments<'_>,
+    damage: Damage,
     outcomes: &mut Outcomes,
     change: impl FnOnce(&mut Vec<u8>),
 ) {
-    if let Err(e) = specimen.damage(path, outcomes, change) {
+    if let Err(e) = specimen.damage(path, damage, outcomes, change) {
         panic!("store {:?}, {}, {what}: {e}", specimen.name, path.display());
     }
 }
@@ -37,9 +38,16 @@ fn every_flipped_bit_is_borne() {
         for (path, bytes) in &specimen.files {
             for bit in 0..bytes.len() * 8 {
                 bits += 1;
-                damage(&specimen, path, format_args!("bit {bit}"), &mut outcomes, |bytes| {
-                    bytes[bit / 8] ^= 1 << (bit % 8);
-                });
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("bit {bit}"),
+                    Damage::Other,
+                    &mut outcomes,
+                    |bytes| {
+                        bytes[bit / 8] ^= 1 << (bit % 8);
+                    },
+                );
             }
         }
         report("bits flipped", &specimen, outcomes, started);
@@ -57,14 +65,28 @@ fn every_truncation_is_borne() {
         let (mut outcomes, started) = (Outcomes::default(), Instant::now());
         for (path, bytes) in &specimen.files {
             for len in 0..bytes.len() {
-                damage(&specimen, path, format_args!("cut to {len}"), &mut outcomes, |bytes| {
-                    bytes.truncate(len);
-                });
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("cut to {len}"),
+                    Damage::Other,
+                    &mut outcomes,
+                    |bytes| {
+                        bytes.truncate(len);
+                    },
+                );
             }
             for more in [1, 8, 63, 512, 5000] {
-                damage(&specimen, path, format_args!("{more} zeros added"), &mut outcomes, |b| {
-                    b.resize(b.len() + more, 0);
-                });
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("{more} zeros added"),
+                    Damage::Room,
+                    &mut outcomes,
+                    |b| {
+                        b.resize(b.len() + more, 0);
+                    },
+                );
             }
         }
         report("truncated", &specimen, outcomes, started);
@@ -79,7 +101,7 @@ fn every_missing_file_is_borne() {
         for path in specimen.files.keys() {
             let mut files = specimen.files.clone();
             files.remove(path);
-            let judged = specimen.judge(path, &files, false, false, &mut outcomes);
+            let judged = specimen.judge(path, &files, Damage::Other, &mut outcomes);
             judged.unwrap_or_else(|e| panic!("{:?} without {path:?}: {e}", specimen.name));
         }
         report("files missing", &specimen, outcomes, started);
@@ -97,12 +119,14 @@ fn sectors_wiped_doubled_or_scrambled_are_borne() {
                 for at in (0..bytes.len()).step_by(sector) {
                     let end = (at + sector).min(bytes.len());
                     let here = format_args!("{sector} bytes at {at}");
-                    damage(&specimen, path, here, &mut outcomes, |b| b[at..end].fill(0));
-                    damage(&specimen, path, here, &mut outcomes, |b| {
+                    damage(&specimen, path, here, Damage::Wiped, &mut outcomes, |b| {
+                        b[at..end].fill(0);
+                    });
+                    damage(&specimen, path, here, Damage::Other, &mut outcomes, |b| {
                         Rng::new(at as u64).fill(&mut b[at..end]);
                     });
                     for from in (0..bytes.len()).step_by(sector) {
-                        damage(&specimen, path, here, &mut outcomes, |b| {
+                        damage(&specimen, path, here, Damage::Doubled, &mut outcomes, |b| {
                             let len = (end - at).min(b.len() - from);
                             b.copy_within(from..from + len, at);
                         });
@@ -129,7 +153,9 @@ fn files_in_the_wrong_place_are_borne() {
                 // matter: what it lists is judged by what is there.
                 if !is_own && !is_lock && !from.ends_with("MANIFEST") {
                     let here = format_args!("replaced by {}", from.display());
-                    damage(specimen, path, here, &mut outcomes, |b| b.clone_from(other));
+                    damage(specimen, path, here, Damage::Other, &mut outcomes, |b| {
+                        b.clone_from(other)
+                    });
                 }
             }
         }

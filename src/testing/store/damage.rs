@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::{Contents, Rng, SimVfs};
-use super::run::{Violation, contents_of};
+use super::run::Violation;
 use super::workload::options;
 use crate::engine::{Corruption, Db, Durability, OpenError, ReadError, WriteBatch};
 
@@ -37,12 +37,34 @@ pub struct Outcomes {
     pub unreadable: u64,
     /// Whole frames at the end were wiped: nothing that is left can tell that they were there.
     pub wiped: u64,
+    /// A copy of another record of the segment stands in a record's place. A look-up of the key
+    /// notices, and so does a check; an iteration hands out what it finds.
+    pub misplaced: u64,
+}
+
+/// What kind of damage is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Bytes of a file became zeros.
+    Wiped,
+    /// Zeros were added at the end: that is what reserved room looks like.
+    Room,
+    /// Bytes of a file were copied over others of the same file.
+    Doubled,
+    /// Anything else.
+    Other,
 }
 
 impl Outcomes {
     /// How many cases there were.
     pub fn total(&self) -> u64 {
-        self.noticed + self.same + self.cut + self.refused + self.unreadable + self.wiped
+        self.noticed
+            + self.same
+            + self.cut
+            + self.refused
+            + self.unreadable
+            + self.wiped
+            + self.misplaced
     }
 }
 
@@ -123,7 +145,7 @@ impl Specimen {
         options(&SimVfs::with_files(files), SEGMENT_LEN).open(DIR)
     }
 
-    /// Changes the file at `path` with `damage` and judges what comes of it.
+    /// Changes the file at `path` with `change` and judges what comes of it.
     ///
     /// # Errors
     ///
@@ -131,25 +153,20 @@ impl Specimen {
     pub fn damage(
         &self,
         path: &Path,
+        damage: Damage,
         outcomes: &mut Outcomes,
-        damage: impl FnOnce(&mut Vec<u8>),
+        change: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Violation> {
         let mut files = self.files.clone();
         let bytes = files.entry(path.to_owned()).or_default();
-        let before = bytes.clone();
-        damage(bytes);
-        if *bytes == before {
+        change(bytes);
+        if self.files.get(path) == Some(bytes) {
             return Ok(());
         }
-        let added = bytes.strip_prefix(&before[..]).unwrap_or(&[1]);
-        let is_room = added.iter().all(|byte| *byte == 0);
-        let wiped = before.iter().zip(bytes.iter()).all(|(old, new)| old == new || *new == 0)
-            && bytes.len() == before.len();
-        self.judge(path, &files, wiped, is_room, outcomes)
+        self.judge(path, &files, damage, outcomes)
     }
 
-    /// Judges the store that `files` hold, in which `path` was changed: bytes of it `wiped` to
-    /// zeros, or room with nothing but zeros added to its end, or anything else.
+    /// Judges the store that `files` hold, in which `path` was changed.
     ///
     /// # Errors
     ///
@@ -158,8 +175,7 @@ impl Specimen {
         &self,
         path: &Path,
         files: &BTreeMap<PathBuf, Vec<u8>>,
-        wiped: bool,
-        is_room: bool,
+        damage: Damage,
         outcomes: &mut Outcomes,
     ) -> Result<(), Violation> {
         let db = match Self::open(files) {
@@ -171,80 +187,62 @@ impl Specimen {
             }
             Err(e) => return Err(Violation(format!("opening fails without a place: {e}"))),
         };
-        let report = db.recovery_report();
-        let mut errors = 0;
-        let mut found = Contents::new();
-        for (name, _) in db.collections() {
-            for entry in db.iter(&name) {
-                match entry {
-                    Ok(entry) => {
-                        found.insert((name.clone(), entry.key), entry.value.to_vec());
-                    }
-                    Err(ReadError::Corrupt(corruption)) => {
-                        names_a_place(&corruption, files)?;
-                        errors += 1;
-                    }
-                    Err(e) => return Err(Violation(format!("reading fails without a place: {e}"))),
-                }
-            }
+        let check = db.check().map_err(|e| Violation(format!("check: {e}")))?;
+        for defect in &check.defects {
+            names_a_place(defect, files)?;
         }
+        let found = Found::read(&db, files)?;
+        let (gets, failed_gets) = self.gets(&db, files)?;
         let expected = self.contents();
-        let gets_agree = |(collection, key): &(String, Vec<u8>)| {
-            let (one, many) = (db.get(collection, key), db.get_many(collection, &[key]));
-            let wanted = found.get(&(collection.clone(), key.clone()));
-            match (one, many.map(|values| values.into_iter().next().flatten())) {
-                (Ok(one), Ok(many)) => {
-                    one.as_deref() == many.as_deref() && one.as_deref() == wanted.map(|v| &v[..])
-                }
-                (Err(ReadError::Corrupt(_)), Err(ReadError::Corrupt(_))) => {
-                    wanted.is_none() && errors > 0
-                }
-                _ => false,
-            }
-        };
-        if let Some(key) = expected.keys().find(|key| !gets_agree(key)) {
-            return Err(Violation(format!("get and iteration do not agree about {key:?}")));
-        }
-        if errors > 0 {
-            let is_right = found.iter().all(|(key, value)| expected.get(key) == Some(value));
-            if !is_right || found.len() + errors != expected.len() {
-                return Err(Violation(format!(
-                    "damage of one record has changed others: {errors} errors, {} of {} keys: {:?}",
-                    found.len(),
-                    expected.len(),
-                    found
-                        .iter()
-                        .filter(|(key, value)| expected.get(*key) != Some(value))
-                        .collect::<Vec<_>>()
-                )));
-            }
-            outcomes.unreadable += 1;
-            return Ok(());
-        }
-        if found == *expected {
-            let check = db.check().map_err(|e| Violation(format!("check: {e}")))?;
-            for defect in &check.defects {
-                names_a_place(defect, files)?;
-            }
-            if !report.notes.is_empty() || !check.is_ok() {
+        if found.errors == 0 && found.contents == *expected && gets == expected.len() {
+            if !db.recovery_report().notes.is_empty() || !check.is_ok() {
                 outcomes.noticed += 1;
                 return Ok(());
             }
-            let is_segment = path.extension().is_some_and(|e| e == "seg");
-            if is_segment && !is_room {
+            if path.extension().is_some_and(|e| e == "seg") && damage != Damage::Room {
                 return Err(Violation("damage of a segment goes unnoticed".to_owned()));
             }
             outcomes.same += 1;
             return Ok(());
         }
-        let Some((seqno, _)) = self.states.iter().rev().find(|(_, state)| *state == found) else {
-            let contents = contents_of(&db).map(|c| c.len());
-            return Err(Violation(format!("the data is wrong: {contents:?} keys")));
+        if found.errors > 0 || !check.is_ok() {
+            let is_right = |(key, value)| expected.get(key) == Some(value);
+            let total = found.contents.len() + found.errors;
+            let bad_gets = expected.len() - gets - failed_gets;
+            if bad_gets == 0 && found.contents.iter().all(is_right) && total == expected.len() {
+                outcomes.unreadable += 1;
+                return Ok(());
+            }
+            if damage == Damage::Doubled && bad_gets == 0 {
+                outcomes.misplaced += 1;
+                return Ok(());
+            }
+            return Err(Violation(format!(
+                "damage of one record has changed others: {total} of {} keys, {} unreadable, \
+                 {bad_gets} look-ups are wrong",
+                expected.len(),
+                found.errors,
+            )));
+        }
+        self.judge_cut(&db, &found.contents, damage, outcomes)
+    }
+
+    /// The store holds something else, and finds nothing wrong with it: its end must have been cut.
+    fn judge_cut(
+        &self,
+        db: &Db,
+        found: &Contents,
+        damage: Damage,
+        outcomes: &mut Outcomes,
+    ) -> Result<(), Violation> {
+        let report = db.recovery_report();
+        let Some((seqno, _)) = self.states.iter().rev().find(|(_, state)| state == found) else {
+            return Err(Violation(format!("the data is wrong: {} keys", found.len())));
         };
         let is_told = report.cuts().next().is_some();
         if *seqno >= self.watermark && is_told {
             outcomes.cut += 1;
-        } else if wiped && *seqno >= report.watermark {
+        } else if damage == Damage::Wiped && *seqno >= report.watermark {
             outcomes.wiped += 1;
         } else {
             let watermark = self.watermark;
@@ -253,6 +251,59 @@ impl Specimen {
             )));
         }
         Ok(())
+    }
+
+    /// Gets every key, alone and with `get_many`: how many are right, and how many cannot be read.
+    fn gets(
+        &self,
+        db: &Db,
+        files: &BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<(usize, usize), Violation> {
+        let (mut right, mut failed) = (0, 0);
+        for ((collection, key), value) in self.contents() {
+            let one = db.get(collection, key);
+            let many = db.get_many(collection, &[key]).map(|mut values| values.pop().flatten());
+            match (one, many) {
+                (Ok(one), Ok(many)) if one.as_deref() == many.as_deref() => {
+                    right += usize::from(one.as_deref() == Some(value));
+                }
+                (Err(ReadError::Corrupt(one)), Err(ReadError::Corrupt(_))) => {
+                    names_a_place(&one, files)?;
+                    failed += 1;
+                }
+                (one, many) => {
+                    return Err(Violation(format!("get says {one:?}, get_many {many:?}")));
+                }
+            }
+        }
+        Ok((right, failed))
+    }
+}
+
+/// What an iteration found.
+struct Found {
+    contents: Contents,
+    errors: usize,
+}
+
+impl Found {
+    fn read(db: &Db, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Self, Violation> {
+        let mut found = Found { contents: Contents::new(), errors: 0 };
+        for (name, _) in db.collections() {
+            for entry in db.iter(&name) {
+                match entry {
+                    Ok(entry) => {
+                        found.contents.insert((name.clone(), entry.key), entry.value.to_vec());
+                    }
+                    Err(ReadError::Corrupt(corruption)) => {
+                        names_a_place(&corruption, files)?;
+                        found.errors += 1;
+                    }
+                    Err(e) => return Err(Violation(format!("reading fails without a place: {e}"))),
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
