@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::{Commit, Completer, Db, Durability, Pending, WriteBatch, WriteError, pending};
+use crate::engine::{
+    Commit, Completer, Db, Durability, Pending, WriteBatch, WriteError, join, pending,
+};
 use crate::vfs::IoError;
 
 /// How a [`Sink`] gathers and how much it takes on.
@@ -89,7 +91,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.queue = None;
         for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            join(thread);
         }
     }
 }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use siltstone::kv::{KvStore, Map, MemoryKv, Value, json};
+use siltstone::kv::{KvStore, LogKv, Map, MemoryKv, Value, json};
 
 /// A key-value store that can be closed and opened again.
 pub trait Backend {
@@ -45,9 +45,23 @@ impl Backend for Memory {
     }
 }
 
+/// In the log engine; closing and opening goes through the files.
+struct Log(tempfile::TempDir);
+
+impl Backend for Log {
+    fn name(&self) -> &'static str {
+        "LogKv"
+    }
+
+    fn open(&mut self) -> Arc<dyn KvStore> {
+        Arc::new(LogKv::open(self.0.path()).expect("a directory of our own opens"))
+    }
+}
+
 /// Every kind of store, empty.
 fn backends() -> Vec<Box<dyn Backend>> {
-    vec![Box::new(Memory(Arc::new(MemoryKv::new())))]
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    vec![Box::new(Memory(Arc::new(MemoryKv::new()))), Box::new(Log(dir))]
 }
 
 /// One operation of a trace.

@@ -4,7 +4,8 @@
 //! 2. *Append*, log lock: room is made, the frame header is signed, one write per frame.
 //! 3. *Apply*, apply lock, taken before the log lock is let go: the index learns the locations in
 //!    the order of the log, while the next writer already appends.
-//! 4. *Sync*, no lock, if asked for: shared with every other writer that waits (see [`super::sync`]).
+//! 4. *Sync*, no lock, if asked for: shared with every other writer that waits (see
+//!    [`super::sync`]).
 //!
 //! What a power cut leaves behind, by byte: a frame counts only if every byte of it is right, and
 //! a batch only with its last frame, so a cut anywhere before the last byte leaves no trace of it.
@@ -52,6 +53,8 @@ struct Stamped {
     /// The records' places in the buffer, kinds, lengths, key hashes, collections.
     records: Vec<StampedRecord>,
     salt: u32,
+    /// Of all records, if they stay in one frame of the segment with `salt`.
+    records_checksum: u32,
     /// Nothing but deletions: may use the room kept for them when the device is full.
     only_deletes: bool,
 }
@@ -140,6 +143,7 @@ impl Core {
             }
         }
         let mut records = Vec::with_capacity(batch.records.len());
+        let mut checksum = RecordsChecksum::new(salt);
         for (i, place) in batch.records.iter().enumerate() {
             let bytes = batch.buf.get_mut(place.offset..).unwrap_or(&mut []);
             let Some(parsed) = record::Record::parse(bytes) else { continue };
@@ -149,10 +153,12 @@ impl Core {
             let collection = place.name as usize;
             let id = collections.get(collection).map_or(0, |c| c.id);
             record::stamp_record(bytes, salt, id, u32::try_from(i).unwrap_or(u32::MAX));
+            checksum.add(bytes);
             records.push(StampedRecord { start: place.offset, len, kind, hash, collection });
         }
         let only_deletes = records.iter().all(|r| r.kind != Kind::Put);
-        Ok(Stamped { collections, records, salt, only_deletes })
+        let records_checksum = checksum.finish();
+        Ok(Stamped { collections, records, salt, records_checksum, only_deletes })
     }
 
     /// Appends the batch: as one frame where it fits into a segment, as several otherwise.
@@ -205,17 +211,23 @@ impl Core {
         let records = stamped.records.get(run.clone()).unwrap_or(&[]);
         let start = records.first().map_or(0, |r| r.start);
         let end = records.last().map_or(0, |r| r.start + r.len);
-        let mut checksum = RecordsChecksum::new(segment.salt);
-        for r in records {
-            checksum.add(batch.buf.get(r.start..).unwrap_or(&[]));
-        }
+        let records_checksum = if run.len() == stamped.records.len() && segment.salt == stamped.salt
+        {
+            stamped.records_checksum
+        } else {
+            let mut checksum = RecordsChecksum::new(segment.salt);
+            for r in records {
+                checksum.add(batch.buf.get(r.start..).unwrap_or(&[]));
+            }
+            checksum.finish()
+        };
         let header = FrameHeader {
             kind: FrameKind::Batch,
             first: run.start == 0,
             last: is_last,
             len: (end - start) as u64,
             count: u32::try_from(records.len()).unwrap_or(u32::MAX),
-            records_checksum: checksum.finish(),
+            records_checksum,
             epoch: self.epoch,
             base: log.next_seqno,
             watermark: self.watermark(),

@@ -3,8 +3,9 @@
 //! # Lock order
 //!
 //! `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` -> `manifest`, and
-//! `log` -> `sealing`. A sync's leader takes `log` with its own lock let go. While the log lock is held nothing is
-//! synced, except where a writer finds no prepared segment and must make one itself.
+//! `log` -> `sealing`. A sync's leader takes `log` with its own lock let go. While the log lock is
+//! held nothing is synced, except where a writer finds no prepared segment and must make one
+//! itself.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use parking_lot::MutexGuard;
 use super::core::{Core, Log};
 use super::error::WriteError;
 use super::options::ReadMode;
+use super::pending::join;
 use super::segments::Segment;
 use crate::format::checksum;
 use crate::format::hint::HINT_LEN;
@@ -62,27 +63,15 @@ impl Core {
         {
             let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
             let target = target.min(self.options.segment_len);
-            match active.file.allocate(target) {
-                Ok(()) => {
-                    let edit = Edit::Extend { id: active.id, len: target };
-                    self.manifest.lock().append(&edit, &self.poison)?;
-                    log.capacity = target;
-                    return Ok(());
-                }
-                Err(e) => {
-                    let e = WriteError::from_append(IoError::new("extend", &active.path, e));
-                    return self.fits_anyway(log, need, only_deletes).then_some(()).ok_or(e);
-                }
-            }
+            let extended = active.file.allocate(target);
+            extended
+                .map_err(|e| WriteError::from_append(IoError::new("extend", &active.path, e)))?;
+            let edit = Edit::Resize { id: active.id, len: target };
+            self.manifest.lock().append(&edit, &self.poison)?;
+            log.capacity = target;
+            return Ok(());
         }
-        match self.rotate(log, need) {
-            Err(WriteError::Full(_)) if self.fits_anyway(log, need, only_deletes) => Ok(()),
-            result => result,
-        }
-    }
-
-    fn fits_anyway(&self, log: &Log, need: u64, only_deletes: bool) -> bool {
-        only_deletes && log.active.is_some() && log.offset + need <= log.capacity
+        self.rotate(log, need)
     }
 
     /// Ends the active segment, if there is one, and makes the prepared one active. If none is
@@ -314,7 +303,7 @@ impl Drop for Maintenance {
     fn drop(&mut self) {
         let _ = self.wake.0.send(Task::Stop);
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            join(thread);
         }
     }
 }

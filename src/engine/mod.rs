@@ -33,7 +33,7 @@ pub use error::{Corruption, OpenError, ReadError, WriteError};
 pub use iter::{Entry, Iter};
 pub use options::{Durability, Options, ReadMode, Verify};
 pub use pending::Pending;
-pub(crate) use pending::{Completer, pending};
+pub(crate) use pending::{Completer, join, pending};
 pub use read::ValueRef;
 pub use recovery::{Case, Decision, Note, RecoveryReport};
 pub use stats::{SegmentStats, Stats};

@@ -85,7 +85,7 @@ impl Core {
     fn open_writer(dir: &Path, options: Options) -> Result<Arc<Core>, OpenError> {
         let vfs = Arc::clone(&options.vfs);
         if options.create {
-            create_dir(&*vfs, dir)?;
+            vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
         }
         let lock = take_lock(&*vfs, dir)?;
         let mut report = RecoveryReport::default();
@@ -128,6 +128,7 @@ impl Core {
             let path = dir.join(name);
             return Err(refuse(Case::MissingManifest, &path, 0, "a segment without a manifest"));
         }
+        sync_dirs_above(&*options.vfs, dir)?;
         let id = options.store_id.unwrap_or_else(random_id);
         let state = State { epoch: 1, ..State::new() };
         let file = ManifestFile::create(&*options.vfs, dir, &id, state)?;
@@ -167,6 +168,14 @@ impl Core {
 
     /// Makes what was recovered durable and everything else gone; then enters the new epoch.
     fn settle(&mut self, tail: &TailScan, is_clean: bool) -> Result<(), OpenError> {
+        let failed = |e| match e {
+            WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => OpenError::Io(e),
+            other => OpenError::InvalidOption(other.to_string()),
+        };
+        if !is_clean {
+            // Noted first: a crash in between leaves a file that is longer than it has to be.
+            self.note_lengths(tail).map_err(failed)?;
+        }
         for t in &tail.segments {
             let segment = &t.segment;
             if t.is_dirty && !t.is_full {
@@ -182,20 +191,33 @@ impl Core {
             vfs.sync_dir(&self.dir).map_err(|e| IoError::new("sync directory", &self.dir, e))?;
         }
         let manifest = self.manifest.get_mut();
-        let failed = |e| match e {
-            WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => OpenError::Io(e),
-            other => OpenError::InvalidOption(other.to_string()),
-        };
-        if !tail.dropped.is_empty() {
-            let ids = tail.dropped.iter().map(|s| s.id).collect();
+        let leaving = || tail.dropped.iter().chain(&tail.unused);
+        if leaving().next().is_some() {
+            let ids = leaving().map(|s| s.id).collect();
             manifest.append(&Edit::Remove { ids }, &self.poison).map_err(failed)?;
-            for segment in &tail.dropped {
+            for segment in leaving() {
                 vfs.remove(&segment.path).map_err(|e| IoError::new("remove", &segment.path, e))?;
+                self.segments.remove(segment);
             }
         }
         self.epoch = manifest.state.epoch + 1;
         let edit = Edit::Open { epoch: self.epoch, watermark: tail.next_seqno };
         manifest.append(&edit, &self.poison).map_err(failed)
+    }
+
+    /// Notes the lengths of segments that are about to be cut, or have lost room that was reserved.
+    fn note_lengths(&mut self, tail: &TailScan) -> Result<(), WriteError> {
+        let manifest = self.manifest.get_mut();
+        for t in &tail.segments {
+            let id = t.segment.id;
+            let is_cut = t.is_dirty && !t.is_full;
+            let file_len = t.segment.file_len().map_err(WriteError::Io)?;
+            let len = if is_cut { t.segment.end() } else { file_len };
+            if manifest.state.segments.iter().any(|s| s.id == id && s.len > len) {
+                manifest.append(&Edit::Resize { id, len }, &self.poison)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives each segment of the tail its place: full ones wait for their footer, the last with
@@ -306,24 +328,42 @@ impl Core {
             active.sync().map_err(|e| self.poison.set(e))?;
             cut_to = Some((active.id, offset));
         }
+        self.drop_prepared()?;
         let edit = Edit::Close { watermark: next_seqno, active: cut_to };
         self.manifest.lock().append(&edit, &self.poison)
     }
 }
 
-/// Creates the directory of a store and makes its name durable.
-fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
-    vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
-    let parent = match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    match vfs.sync_dir(parent) {
-        // A parent that may not be read: its owner created the store's directory long ago.
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        result => result.map_err(|e| IoError::new("sync directory", parent, e).into()),
+impl Core {
+    /// Gives back the room that is reserved in a segment that was never written to.
+    fn drop_prepared(&self) -> Result<(), WriteError> {
+        let Some(unused) = self.prepared.lock().take() else { return Ok(()) };
+        let edit = Edit::Remove { ids: vec![unused.id] };
+        self.manifest.lock().append(&edit, &self.poison)?;
+        self.segments.remove(&unused);
+        // Not listed any more: if it stays, the next open removes it.
+        let _ = self.options.vfs.remove(&unused.path);
+        Ok(())
     }
+}
+
+/// Makes the name of the store's directory durable, and those of the directories above it: any of
+/// them may have been created with it, by this open or by one that was interrupted.
+fn sync_dirs_above(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match vfs.sync_dir(above) {
+            // One that may not be read, or that cannot be synced, was there before us.
+            Err(e) if is_not_ours(&e) => {}
+            result => result.map_err(|e| IoError::new("sync directory", above, e))?,
+        }
+    }
+    Ok(())
+}
+
+fn is_not_ours(e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported)
 }
 
 fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {

@@ -112,6 +112,14 @@ impl<T> Future for Pending<T> {
     }
 }
 
+/// Waits for `thread` to end, unless it is the one that runs: a waker may drop the last handle of
+/// a store on the very thread that this would wait for, which then ends by itself.
+pub(crate) fn join(thread: JoinHandle<()>) {
+    if thread.thread().id() != std::thread::current().id() {
+        let _ = thread.join();
+    }
+}
+
 /// A write for the committer.
 struct Job {
     batch: WriteBatch,
@@ -161,7 +169,7 @@ impl Committer {
         let running = self.running.lock().take();
         if let Some((sender, thread)) = running {
             drop(sender);
-            let _ = thread.join();
+            join(thread);
         }
     }
 }

@@ -102,10 +102,17 @@ impl Found {
         Record { header: self.header, key: self.key(), value }
     }
 
-    /// The value, keeping the bytes alive.
+    /// The value, keeping the bytes alive; copied if it is a small part of a large buffer.
     pub(super) fn into_value(self) -> ValueRef {
         let start = self.start + RECORD_HEADER_LEN + self.header.key_len;
-        ValueRef { bytes: self.bytes, range: start..start + self.header.value_len }
+        let range = start..start + self.header.value_len;
+        match &self.bytes {
+            Bytes::Heap(buf) if buf.len() > 4 * self.header.record_len() => {
+                let value = buf.get(range).unwrap_or(&[]).to_vec();
+                ValueRef { range: 0..value.len(), bytes: Bytes::Heap(Arc::new(value)) }
+            }
+            _ => ValueRef { bytes: self.bytes, range },
+        }
     }
 }
 

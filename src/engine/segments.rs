@@ -154,7 +154,7 @@ impl Segment {
 /// The live segments by slot, the number that a [`Location`] holds.
 #[derive(Default)]
 pub(super) struct SegmentTable {
-    slots: RwLock<Vec<Arc<Segment>>>,
+    slots: RwLock<Vec<Option<Arc<Segment>>>>,
 }
 
 impl SegmentTable {
@@ -165,17 +165,24 @@ impl SegmentTable {
             return None;
         }
         let segment = Arc::new(make(u32::try_from(slots.len()).ok()?));
-        slots.push(Arc::clone(&segment));
+        slots.push(Some(Arc::clone(&segment)));
         Some(segment)
     }
 
     /// The segment that `location` lies in.
     pub(super) fn get(&self, location: Location) -> Option<Arc<Segment>> {
-        self.slots.read().get(location.slot()).cloned()
+        self.slots.read().get(location.slot())?.clone()
+    }
+
+    /// Forgets a segment that left the store.
+    pub(super) fn remove(&self, segment: &Segment) {
+        if let Some(slot) = self.slots.write().get_mut(segment.slot as usize) {
+            *slot = None;
+        }
     }
 
     /// All segments, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Segment>> {
-        self.slots.read().clone()
+        self.slots.read().iter().flatten().cloned().collect()
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct TailScan {
     pub(super) segments: Vec<TailSegment>,
     /// Segments behind a gap: none of their frames counts.
     pub(super) dropped: Vec<Arc<Segment>>,
+    /// Empty segments that are not needed: a batch over several segments made them, and none of
+    /// its frames reached the disk.
+    pub(super) unused: Vec<Arc<Segment>>,
     /// Sequence number after the last record.
     pub(super) next_seqno: u64,
     /// The log ends within a batch.
@@ -130,6 +133,7 @@ pub(super) fn scan_tail(
     };
     let mut out = TailScan::default();
     let mut stop: Option<Stop> = None;
+    let mut has_prepared = false;
     for (i, (segment, made_len)) in unsealed.iter().enumerate() {
         let mut window = Window::new(segment)?;
         if window.file_len < *made_len {
@@ -140,7 +144,10 @@ pub(super) fn scan_tail(
             // Behind the end: only the watermarks in it still matter.
             if scanner.search_watermarks(&mut window, SEGMENT_HEADER_LEN)? {
                 out.dropped.push(Arc::clone(segment));
+            } else if has_prepared {
+                out.unused.push(Arc::clone(segment));
             } else {
+                has_prepared = true;
                 out.segments.push(TailSegment::new(i, segment, false, false));
             }
             continue;

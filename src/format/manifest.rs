@@ -49,8 +49,8 @@ pub(crate) enum Edit {
         /// Length of the file.
         len: u64,
     },
-    /// An unsealed segment was extended: a shorter file has lost something.
-    Extend {
+    /// An unsealed segment has another length: a file shorter than that has lost something.
+    Resize {
         /// Its id.
         id: u64,
         /// Length of the file.
@@ -151,7 +151,7 @@ impl State {
                 self.sealed_next = self.sealed_next.max(seal.next);
                 self.watermark = self.watermark.max(seal.next);
             }
-            Edit::Extend { id, len } => self.find(*id)?.len = *len,
+            Edit::Resize { id, len } => self.find(*id)?.len = *len,
             Edit::Remove { ids } => self.segments.retain(|s| !ids.contains(&s.id)),
             Edit::Close { watermark, active } => {
                 self.watermark = self.watermark.max(*watermark);

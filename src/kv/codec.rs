@@ -30,7 +30,8 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
-//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed. Writers use the
+//! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
+//! Writers use the
 //! first form that fits; readers accept any. A list of floats is packed as f32 only if every
 //! element comes back bit for bit, so embeddings computed in single precision take half the room
 //! and nothing is ever rounded.
@@ -49,7 +50,12 @@
 //! Decoding trusts nothing: it never panics, allocates at most a constant times what it has read,
 //! and stops at [`VALUE_DEPTH_MAX`] levels.
 
+mod known;
+
 use std::fmt;
+
+use known::{KEYS, TEXTS};
+pub use known::{KNOWN_KEYS, KNOWN_TEXTS};
 
 use super::text::Text;
 use super::value::{Map, Value};
@@ -81,85 +87,6 @@ mod tag {
 const LONG_KEY: u8 = 0x7f;
 /// Key bytes from here on name an entry of [`KNOWN_KEYS`].
 const KNOWN_KEY: u8 = 0x80;
-
-/// Keys that LlamaIndex's stored forms use, one byte each. Part of the format: append only, at
-/// most 128.
-pub const KNOWN_KEYS: [&str; 61] = [
-    "__data__",
-    "__type__",
-    "id_",
-    "embedding",
-    "metadata",
-    "excluded_embed_metadata_keys",
-    "excluded_llm_metadata_keys",
-    "relationships",
-    "metadata_template",
-    "metadata_separator",
-    "class_name",
-    "node_id",
-    "node_type",
-    "hash",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    "mimetype",
-    "start_char_idx",
-    "end_char_idx",
-    "text",
-    "text_template",
-    "text_resource",
-    "image_resource",
-    "audio_resource",
-    "video_resource",
-    "embeddings",
-    "path",
-    "url",
-    "data",
-    "image",
-    "image_path",
-    "image_url",
-    "image_mimetype",
-    "text_embedding",
-    "index_id",
-    "obj",
-    "doc_hash",
-    "ref_doc_id",
-    "node_ids",
-    "#order",
-    "#chunk",
-    "#head",
-    "#last",
-    "#tail",
-    "#count",
-    "#stale",
-    "#prev",
-    "#next",
-    "#reserved",
-    "file_path",
-    "file_name",
-    "file_type",
-    "file_size",
-    "creation_date",
-    "last_modified_date",
-    "nodes_dict",
-    "summary",
-    "nodes",
-];
-
-/// Texts that every stored node repeats, two bytes each. Part of the format: append only.
-pub const KNOWN_TEXTS: [&str; 9] = [
-    "{key}: {value}",
-    "{metadata_str}\n\n{content}",
-    "text/plain",
-    "TextNode",
-    "Document",
-    "RelatedNodeInfo",
-    "ImageNode",
-    "IndexNode",
-    "Node",
-];
 
 /// Bytes that are no stored value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,58 +207,6 @@ fn encode_key(key: &Text, out: &mut Vec<u8>) {
             out.push(LONG_KEY);
             put_bytes(key.as_bytes(), out);
         }
-    }
-}
-
-/// Finds an entry of a table of known strings with one probe: a hash without collisions, found
-/// when the crate is compiled. Not part of the format.
-struct Known {
-    /// Entry plus one by hash; 0 for none.
-    slots: [u8; 1024],
-    factor: u32,
-}
-
-static KEYS: Known = Known::new(&KNOWN_KEYS);
-static TEXTS: Known = Known::new(&KNOWN_TEXTS);
-
-impl Known {
-    const fn new(table: &[&str]) -> Self {
-        let mut factor = 1u32;
-        loop {
-            let mut slots = [0; 1024];
-            let mut entry = 0;
-            while entry < table.len() {
-                let slot = Known::slot(table[entry].as_bytes(), factor);
-                if slots[slot] != 0 {
-                    break;
-                }
-                entry += 1;
-                slots[slot] = entry as u8;
-            }
-            if entry == table.len() {
-                return Known { slots, factor };
-            }
-            factor += 2;
-        }
-    }
-
-    /// Mixes the length, the first, a middle and the last two bytes.
-    const fn slot(text: &[u8], factor: u32) -> usize {
-        let len = text.len();
-        if len == 0 {
-            return 0;
-        }
-        let ends = text[0] as u32 | (text[len / 2] as u32) << 8 | (text[len - 1] as u32) << 16;
-        let rest = (len as u32) << 8 | text[len - 1 - (len > 1) as usize] as u32;
-        let mixed =
-            (ends ^ rest.wrapping_mul(0x9e37_79b1)).wrapping_mul(factor.wrapping_mul(0x85eb_ca6b));
-        (mixed >> 22) as usize
-    }
-
-    /// The entry of `text` in `table`, from which this was made.
-    fn entry(&self, text: &[u8], table: &[&str]) -> Option<u8> {
-        let entry = self.slots.get(Known::slot(text, self.factor))?.checked_sub(1)?;
-        (table.get(usize::from(entry))?.as_bytes() == text).then_some(entry)
     }
 }
 
@@ -529,115 +404,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn encoded(value: &Value) -> Vec<u8> {
-        let mut out = Vec::new();
-        encode(value, &mut out);
-        out
-    }
-
-    fn nested(levels: usize) -> Value {
-        (0..levels).fold(Value::Null, |inner, _| Value::List(vec![inner]))
-    }
-
-    fn samples() -> Vec<Value> {
-        let floats = |list: &[f64]| Value::List(list.iter().map(|f| Value::Float(*f)).collect());
-        vec![
-            Value::Null,
-            true.into(),
-            false.into(),
-            Value::Int(0),
-            Value::Int(63),
-            Value::Int(64),
-            Value::Int(-1),
-            Value::Int(i64::MAX),
-            Value::Int(i64::MIN),
-            u64::MAX.into(),
-            Value::integer("-99999999999999999999999999").expect("an integer"),
-            Value::Float(-0.0),
-            Value::Float(0.1),
-            Value::Float(f64::NAN),
-            Value::Float(f64::from_bits(0x7ff0_0000_0000_0001)),
-            Value::Float(f64::NEG_INFINITY),
-            "".into(),
-            "x".repeat(127).into(),
-            "x".repeat(128).into(),
-            Text::from_code_points([0xd800, 0x1f600]).into(),
-            Value::List(vec![]),
-            Value::List(vec![Value::Int(1), Value::Float(1.0)]),
-            floats(&[0.5, 1.0, -3.25]),
-            floats(&[0.1, 1.0]),
-            Map::new().into(),
-            [("", Value::Null), ("text", "t".into()), (&*"k".repeat(127), 1.into())]
-                .into_iter()
-                .collect::<Map>()
-                .into(),
-            nested(VALUE_DEPTH_MAX),
-        ]
-    }
-
-    #[test]
-    fn every_kind_of_value_round_trips() {
-        for value in samples() {
-            let bytes = encoded(&value);
-            assert_eq!(decode(&bytes).as_ref(), Ok(&value));
-            if let (Value::Float(a), Ok(Value::Float(b))) = (&value, decode(&bytes)) {
-                assert_eq!(a.to_bits(), b.to_bits(), "the bits of a float are kept");
-            }
-        }
-    }
-
-    #[test]
-    fn the_format_is_pinned() {
-        let value: Map = [("text", Value::from("hi")), ("n", Value::Int(-1))].into_iter().collect();
-        assert_eq!(encoded(&value.into()), b"\x01\x0c\x02\x96\x82hi\x01n\x03\x01");
-        let list = Value::List(vec![Value::Float(1.0), Value::Float(-2.0)]);
-        assert_eq!(encoded(&list), b"\x01\x0a\x02\0\0\x80\x3f\0\0\0\xc0");
-        assert_eq!(encoded(&Value::Float(0.1)), b"\x01\x06\x9a\x99\x99\x99\x99\x99\xb9\x3f");
-        let big = encoded(&Value::from(u64::MAX));
-        assert_eq!(big, b"\x01\x04\x1418446744073709551615");
-        for (index, known) in KNOWN_TEXTS.into_iter().enumerate() {
-            assert_eq!(encoded(&known.into()), [VERSION, tag::KNOWN_TEXT, index as u8]);
-        }
-        for (index, known) in KNOWN_KEYS.into_iter().enumerate() {
-            let map: Map = [(known, Value::Null)].into_iter().collect();
-            assert_eq!(encoded(&map.into()), [VERSION, tag::MAP, 1, 0x80 + index as u8, 0]);
-        }
-        // The known strings are part of the format: a change here breaks every store.
-        let pin = |known: &[&str]| crc32fast::hash(known.join("\0").as_bytes());
-        assert_eq!(pin(&KNOWN_KEYS), 533_733_439, "append, and pin the longer list");
-        assert_eq!(pin(&KNOWN_TEXTS), 2_540_325_895, "append, and pin the longer list");
-    }
-
-    #[test]
-    fn damaged_bytes_are_an_error_or_another_value_but_never_a_panic() {
-        for value in samples() {
-            let bytes = encoded(&value);
-            for len in 0..bytes.len() {
-                assert!(decode(&bytes[..len]).is_err(), "a prefix is no value");
-            }
-            assert!(decode(&[&bytes[..], b"\0"].concat()).is_err(), "nor is anything longer");
-            for bit in 0..bytes.len().min(200) * 8 {
-                let mut damaged = bytes.clone();
-                damaged[bit / 8] ^= 1 << (bit % 8);
-                let _ = decode(&damaged);
-            }
-        }
-    }
-
-    #[test]
-    fn lies_about_counts_allocate_nothing() {
-        for tag in [tag::TEXT, tag::LIST, tag::F32_LIST, tag::F64_LIST, tag::MAP] {
-            let mut bytes = vec![VERSION, tag];
-            put_varint(1 << 40, &mut bytes);
-            assert!(decode(&bytes).is_err());
-            let mut bytes = vec![VERSION, tag];
-            put_varint(u64::MAX, &mut bytes);
-            assert!(decode(&bytes).is_err());
-        }
-        assert!(decode(&encoded(&nested(VALUE_DEPTH_MAX + 1))).is_err());
-        assert!(decode(&vec![tag::LIST; 1 << 20]).is_err());
-    }
-}
+mod tests;

@@ -3,8 +3,6 @@
 //! Each is the lower-case hexadecimal sha256 of generalised UTF-8 (Python's `surrogatepass`).
 //! LlamaIndex raises for a lone surrogate in a media resource; here it is hashed like any other.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 
 use super::error::ModelError;
@@ -95,7 +93,9 @@ fn resource_hash(resource: &MediaResource) -> Text {
 fn sha256(text: &Text) -> Text {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
-        write!(hex, "{byte:02x}").expect("a String takes everything");
+        for nibble in [byte >> 4, byte & 0xf] {
+            hex.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+        }
     }
     hex.into()
 }

@@ -10,6 +10,7 @@
 //! to comes back as it was written.
 
 mod error;
+mod fields;
 mod hash;
 mod media;
 mod node;

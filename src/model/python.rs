@@ -55,6 +55,12 @@ fn push_text_repr(text: &Text, out: &mut TextBuilder) {
     let has = |quote| text.as_bytes().contains(&quote);
     let quote = if has(b'\'') && !has(b'"') { '"' } else { '\'' };
     out.push(quote.into());
+    // Most strings are shown as they are.
+    if text.as_bytes().iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'\'' | b'\\')) {
+        out.push_text(text);
+        out.push(quote.into());
+        return;
+    }
     for point in text.code_points() {
         match char::from_u32(point) {
             Some('\\') => out.push_str("\\\\"),

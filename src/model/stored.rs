@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ModelError;
+use super::fields::Fields;
 use super::media::{MediaData, MediaEmbeddings, MediaResource, mimetype_of_path};
 use super::node::{
     Content, ImageContent, IndexTarget, METADATA_SEPARATOR, METADATA_TEMPLATE, Node, NodeKind,
@@ -400,118 +401,6 @@ fn normal_path(path: &Text) -> Text {
     match (root, parts.as_slice()) {
         ("", []) => Text::from_static("."),
         _ => format!("{root}{}", parts.join("/")).into(),
-    }
-}
-
-/// A map that is read field by field, with the path to it for messages.
-struct Fields<'a> {
-    map: &'a Map,
-    path: String,
-}
-
-impl<'a> Fields<'a> {
-    fn new(value: &'a Value, path: String) -> Result<Self, ModelError> {
-        match value.as_map() {
-            Some(map) => Ok(Fields { map, path }),
-            None => {
-                let field = if path.is_empty() { "node".to_owned() } else { path };
-                let found = value.kind();
-                Err(ModelError::Invalid { field, expected: "a dictionary", found })
-            }
-        }
-    }
-
-    fn get(&self, field: &str) -> Option<&'a Value> {
-        self.map.get(field)
-    }
-
-    fn path(&self, field: &str) -> String {
-        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
-    }
-
-    fn missing(&self, field: &str) -> ModelError {
-        ModelError::Missing { field: self.path(field) }
-    }
-
-    fn invalid(&self, field: &str, expected: &'static str, found: &Value) -> ModelError {
-        ModelError::Invalid { field: self.path(field), expected, found: found.kind() }
-    }
-
-    /// A text, if it is there and not null.
-    fn text(&self, field: &str) -> Result<Option<Text>, ModelError> {
-        match self.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(self.invalid(field, "a string", other)),
-        }
-    }
-
-    /// A text that has a default when it is absent, and may not be null.
-    fn text_or(&self, field: &str, default: &'static str) -> Result<Text, ModelError> {
-        match self.get(field) {
-            None => Ok(Text::from_static(default)),
-            Some(Value::Text(text)) => Ok(text.clone()),
-            Some(other) => Err(self.invalid(field, "a string", other)),
-        }
-    }
-
-    fn texts(&self, field: &str) -> Result<Vec<Text>, ModelError> {
-        let Some(found) = self.get(field) else { return Ok(Vec::new()) };
-        let expected = "a list of strings";
-        let list = found.as_list().ok_or_else(|| self.invalid(field, expected, found))?;
-        let text = |item: &Value| match item {
-            Value::Text(text) => Ok(text.clone()),
-            other => Err(self.invalid(field, expected, other)),
-        };
-        list.iter().map(text).collect()
-    }
-
-    /// A map, if it is there; null counts as absent only in the oldest forms, where it was
-    /// written.
-    fn map(&self, field: &str) -> Result<Option<Map>, ModelError> {
-        match self.get(field) {
-            None => Ok(None),
-            Some(Value::Null) if field == "extra_info" => Ok(None),
-            Some(Value::Map(map)) => Ok(Some(map.clone())),
-            Some(other) => Err(self.invalid(field, "a dictionary", other)),
-        }
-    }
-
-    fn int(&self, field: &str) -> Result<Option<i64>, ModelError> {
-        match self.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Int(int)) => Ok(Some(*int)),
-            Some(Value::Bool(truth)) => Ok(Some(i64::from(*truth))),
-            Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
-                Ok(Some(*float as i64))
-            }
-            Some(other) => Err(self.invalid(field, "an integer of 64 bits", other)),
-        }
-    }
-
-    fn floats(&self, field: &str) -> Result<Option<Vec<f64>>, ModelError> {
-        let expected = "a list of numbers";
-        let list = match self.get(field) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(Value::List(list)) => list,
-            Some(other) => return Err(self.invalid(field, expected, other)),
-        };
-        let float = |item: &Value| match item {
-            Value::Float(float) => Ok(*float),
-            Value::Int(int) => Ok(*int as f64),
-            Value::BigInt(big) => Ok(big.to_f64()),
-            Value::Bool(truth) => Ok(f64::from(u8::from(*truth))),
-            other => Err(self.invalid(field, expected, other)),
-        };
-        list.iter().map(float).collect::<Result<_, _>>().map(Some)
-    }
-
-    fn relationship(&self, code: &Text) -> Result<Relationship, ModelError> {
-        Relationship::from_code(code).ok_or_else(|| ModelError::Invalid {
-            field: self.path("relationships"),
-            expected: "keys \"1\" to \"5\"",
-            found: "another key",
-        })
     }
 }
 

@@ -34,13 +34,16 @@ pub struct CrashOptions {
     /// Torn writes are tried with this many random choices of the other operations, besides
     /// "all" and "none". Default: 1.
     pub contexts: usize,
+    /// A write that can be torn in more places than this is torn in so many of them, at random.
+    /// Default: no limit.
+    pub tears: usize,
     /// Seed of the random choices. Default: 0.
     pub seed: u64,
 }
 
 impl Default for CrashOptions {
     fn default() -> Self {
-        CrashOptions { subsets_max: 8, samples: 32, contexts: 1, seed: 0 }
+        CrashOptions { subsets_max: 8, samples: 32, contexts: 1, tears: usize::MAX, seed: 0 }
     }
 }
 
@@ -249,7 +252,9 @@ fn list_tears(
         let kept = newest.map_or(context.clone(), |new| context.clone().with(new)).with(slot);
         let step = tear_step(bytes);
         let places = if is_new { step } else { step.max(8) };
-        for at in (places..bytes).step_by(places) {
+        let count = bytes.div_ceil(places) - 1;
+        for i in sampled(count, options.tears, rng) {
+            let at = (i + 1) * places;
             let rests = if is_new { &RESTS[..] } else { &RESTS[at / places % 4..][..1] };
             for rest in rests {
                 choices.push(Choice {

@@ -33,10 +33,13 @@ pub mod bugs;
 mod content;
 mod crash;
 mod fault;
+#[cfg(feature = "stores")]
+pub mod kv_contract;
 mod oracle;
 mod repro;
 mod rng;
 mod sim;
+pub mod store;
 mod walk;
 
 pub use crash::{CrashOptions, CrashPoint, CrashState, CrashStates};

@@ -122,8 +122,11 @@ struct State {
     model: Model,
     /// The moment its batch started: it cannot be on the disk before.
     started: usize,
-    /// The moment its batch was reported as failed: it must not be there after that.
-    retracted: Option<usize>,
+    /// Its batch was reported as failed: it may be there after a power cut, and nothing was built
+    /// on it.
+    failed: bool,
+    /// The moment from which on it cannot be there.
+    gone: Option<usize>,
 }
 
 impl Default for History {
@@ -140,19 +143,19 @@ impl History {
 
     /// The history of a store that holds this, durably.
     pub fn starting_with(model: Model) -> Self {
-        let state = State { model, started: 0, retracted: None };
+        let state = State { model, started: 0, failed: false, gone: None };
         History { states: vec![state], promises: vec![(0, 0)] }
     }
 
-    /// What the store holds now, if every batch that was not retracted has been applied.
+    /// What the store holds now, if every batch that did not fail has been applied.
     pub fn now(&self) -> &Model {
         &self.states[self.current()].model
     }
 
     /// The number of the state that the store is in now.
     pub fn current(&self) -> usize {
-        let live = self.states.iter().rposition(|state| state.retracted.is_none());
-        live.expect("the first state is never retracted")
+        let live = self.states.iter().rposition(|state| !state.failed && state.gone.is_none());
+        live.expect("the first state never fails")
     }
 
     /// How many states there were, the first included.
@@ -174,28 +177,33 @@ impl History {
     pub fn start(&mut self, position: usize, batch: &WriteBatch) -> usize {
         let mut model = self.now().clone();
         model.apply(batch);
-        self.states.push(State { model, started: position, retracted: None });
+        self.states.push(State { model, started: position, failed: false, gone: None });
         self.states.len() - 1
     }
 
-    /// The batch that was started last has failed, and the caller was told that it is not there
-    /// and never will be.
-    pub fn retract(&mut self, position: usize) {
+    /// The batch that was started last has failed, and the caller was told so. A power cut may
+    /// still bring it back, whole, until the next promise: what it left on the disk is wiped, and
+    /// wiping is durable only with the next sync.
+    pub fn fail(&mut self) {
         let current = self.current();
         if current > 0 {
-            self.states[current].retracted = Some(position);
+            self.states[current].failed = true;
         }
     }
 
-    /// The present state was acknowledged as durable.
+    /// The present state was acknowledged as durable: what failed before is gone for good.
     pub fn promise(&mut self, position: usize) {
         self.promises.push((position, self.current()));
+        for state in self.states.iter_mut().filter(|state| state.failed) {
+            state.gone.get_or_insert(position);
+        }
     }
 
     /// The store was opened again and is in state `index`: newer ones are gone for good.
     pub fn reopened(&mut self, position: usize, index: usize) {
+        self.states[index].failed = false;
         for state in self.states.iter_mut().skip(index + 1) {
-            state.retracted.get_or_insert(position);
+            state.gone.get_or_insert(position);
         }
     }
 
@@ -206,7 +214,7 @@ impl History {
         (oldest..self.states.len()).filter(move |index| {
             let state = &self.states[*index];
             let begun = *index == oldest || state.started < cut;
-            begun && state.retracted.is_none_or(|retracted| cut < retracted)
+            begun && state.gone.is_none_or(|gone| cut < gone)
         })
     }
 
@@ -278,14 +286,17 @@ mod tests {
     }
 
     #[test]
-    fn retracted_batch_is_legal_only_before_its_failure_was_reported() {
+    fn failed_batch_may_come_back_until_the_next_promise() {
         let mut history = History::new();
         history.start(0, &put("a", "1"));
-        history.retract(4);
+        history.fail();
         history.start(5, &put("b", "2"));
         assert_eq!(history.legal(3).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(history.legal(9).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(history.legal(9).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(!history.now().contents().contains_key(&("c".into(), b"a".to_vec())));
+        history.promise(10);
+        assert_eq!(history.legal(9).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(history.legal(10).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -143,6 +143,8 @@ struct Disk {
     locks: BTreeMap<Name, String>,
     faults: Faults,
     quota: Option<usize>,
+    /// The process that uses the disk is being killed: nothing gets through any more.
+    is_cut_off: bool,
 }
 
 struct SimFile {
@@ -204,6 +206,14 @@ impl SimVfs {
         let disk = self.disk.lock();
         let bytes = |file: &FileId| disk.files[*file].content.to_vec();
         disk.names.iter().map(|(name, file)| (PathBuf::from(name), bytes(file))).collect()
+    }
+
+    /// As if the process that uses the disk were killed: while `end` drops what it held, every
+    /// call fails and leaves no trace. What was written stays readable, synced or not.
+    pub fn kill(&self, end: impl FnOnce()) {
+        self.disk.lock().is_cut_off = true;
+        end();
+        self.disk.lock().is_cut_off = false;
     }
 
     /// How many operations were recorded: a moment of the run. A power cut "at `n`" happens when
@@ -276,6 +286,9 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn enter(disk: &'a Mutex<Disk>, kind: CallKind) -> io::Result<Call<'a>> {
         let mut disk = disk.lock();
+        if disk.is_cut_off {
+            return Err(os_error(Fault::EIO));
+        }
         let fault = disk.faults.meet(kind);
         match fault {
             Some(Fault::Error(code)) => Err(os_error(code)),
@@ -300,6 +313,12 @@ impl Disk {
     /// Bytes that can still be taken.
     fn free(&self) -> usize {
         self.quota.map_or(usize::MAX / 2, |quota| quota.saturating_sub(self.used()))
+    }
+
+    fn fail_sync(&mut self, op: Op) {
+        if !self.is_cut_off {
+            self.ops.push(op);
+        }
     }
 
     fn add_file(&mut self, name: Name) -> FileId {
@@ -428,7 +447,7 @@ impl Vfs for SimVfs {
             }
             Err(e) => {
                 if e.kind() != io::ErrorKind::Interrupted {
-                    self.disk.lock().ops.push(Op::SyncDir { name, done: false });
+                    self.disk.lock().fail_sync(Op::SyncDir { name, done: false });
                 }
                 Err(e)
             }
@@ -545,7 +564,7 @@ impl File for Handle {
             }
             Err(e) => {
                 if e.kind() != io::ErrorKind::Interrupted {
-                    self.disk.lock().ops.push(Op::SyncFile { file: self.file, done: false });
+                    self.disk.lock().fail_sync(Op::SyncFile { file: self.file, done: false });
                 }
                 Err(e)
             }

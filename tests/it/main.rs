@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod engine;
+mod handles;
+mod limits;
 mod sink;

@@ -100,3 +100,28 @@ fn the_future_needs_no_runtime_of_its_own() {
     assert_eq!(db.len("c"), 9);
     assert_eq!(db.stats().watermark, db.stats().next_seqno);
 }
+
+/// Goal: a waker that drops the last handle of a store, on the thread that wakes it, hangs nobody.
+/// Method: a waker that owns the handle.
+#[test]
+fn the_last_handle_may_be_dropped_by_a_waker() {
+    struct Owner(std::sync::Mutex<Option<Db>>, std::sync::mpsc::Sender<()>);
+    impl std::task::Wake for Owner {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+            let _ = self.1.send(());
+        }
+    }
+    for _ in 0..50 {
+        let db = in_memory();
+        let mut batch = WriteBatch::new();
+        batch.put("c", b"k", b"v").unwrap();
+        let mut pending = db.write_async(batch, Durability::Sync);
+        let (sender, woken) = std::sync::mpsc::channel();
+        let waker = Arc::new(Owner(std::sync::Mutex::new(Some(db)), sender)).into();
+        let mut context = std::task::Context::from_waker(&waker);
+        if std::pin::Pin::new(&mut pending).poll(&mut context).is_pending() {
+            woken.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        }
+    }
+}

@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unicode_escape(&mut self) -> Read<u32> {
-        let high = hex4(self.rest()).ok_or("Invalid \\uXXXX escape")?;
+        let high = hex4(self.rest()).ok_or("Invalid \\uHHHH escape")?;
         self.at += 6;
         if (0xd800..0xdc00).contains(&high)
             && let Some(low @ 0xdc00..0xe000) = hex4(self.rest())
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The number in a leading `\uXXXX`.
+/// The number in a leading `\uHHHH`.
 fn hex4(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |n, b| Some(n << 4 | char::from(*b).to_digit(16)?))

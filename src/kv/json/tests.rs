@@ -74,7 +74,7 @@ fn errors_name_the_place() {
         (" \"abc", "Unterminated string starting: line 1 column 2 (byte 1)"),
         ("\"a\nb\"", "Invalid control character: line 1 column 3 (byte 2)"),
         (r#""\x""#, "Invalid \\escape: line 1 column 2 (byte 1)"),
-        (r#""\u12g4""#, "Invalid \\uXXXX escape: line 1 column 2 (byte 1)"),
+        (r#""\u12g4""#, "Invalid \\uHHHH escape: line 1 column 2 (byte 1)"),
         ("\u{feff}1", "Unexpected UTF-8 BOM: line 1 column 1 (byte 0)"),
     ] {
         assert_eq!(error(text), message, "{text:?}");

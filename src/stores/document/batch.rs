@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::txn::{Link, Txn, link};
 use super::{AddOptions, DocumentStore, Inner};
 use crate::engine::Durability;
-use crate::kv::{KvBatch, Map, Text};
+use crate::kv::{KvBatch, Map, Text, Value};
 use crate::model::Node;
 use crate::stores::StoreError;
 
@@ -269,49 +269,63 @@ fn add(txn: &mut Txn<'_>, nodes: Vec<Staged>) -> Result<(), StoreError> {
             txn.set_metadata(id, Some(metadata));
         }
     }
-    let mut without_metadata: BTreeSet<Text> = BTreeSet::new();
-    let mut with_metadata: BTreeSet<Text> = BTreeSet::new();
+    let mut adopts = BTreeMap::new();
     for node in nodes {
         let order = match orders.get(&node.id) {
-            Some(order) => order.clone(),
-            None => {
-                let order = txn.number().into();
-                orders.insert(node.id.clone(), order);
-                orders.get(&node.id).cloned().unwrap_or_default()
-            }
+            Some(order) => Value::clone(order),
+            None => Value::from(txn.number()),
         };
+        let old = txn.metadata(&node.id)?.and_then(link);
         let mut metadata = Map::with_capacity(4);
-        metadata.set("doc_hash", node.hash);
-        if let Some(ref_doc_id) =
-            node.ref_doc_id.filter(|id| last.get(&node.id) == Some(&Some(id.clone())))
-        {
-            let old = txn.metadata(&node.id)?.and_then(link);
-            let mut ref_doc = match txn.take_ref_doc(&ref_doc_id)? {
-                Some(ref_doc) => ref_doc,
-                None => txn.new_ref_doc(),
-            };
-            // A ref doc that had metadata before keeps it; else it takes that of all new nodes.
-            if !with_metadata.contains(&ref_doc_id) {
-                if ref_doc.metadata.is_empty() || without_metadata.contains(&ref_doc_id) {
-                    without_metadata.insert(ref_doc_id.clone());
-                    ref_doc.metadata.update(&node.metadata);
-                } else {
-                    with_metadata.insert(ref_doc_id.clone());
-                }
+        metadata.set("doc_hash", &node.hash);
+        let link = match &node.ref_doc_id {
+            Some(id) if last.get(&node.id) == Some(&node.ref_doc_id) => {
+                let chunk = attach(txn, &mut adopts, &node, id, old.as_ref())?;
+                Some(Link { ref_doc_id: id.clone(), chunk: Some(chunk) })
             }
-            let listed = txn.find_member(&ref_doc_id, &mut ref_doc, &node.id, old.as_ref())?;
-            let chunk = listed.unwrap_or_else(|| txn.push_member(&mut ref_doc, &node.id));
-            txn.put_ref_doc(&ref_doc_id, ref_doc);
-            metadata.set("ref_doc_id", ref_doc_id);
-            metadata.set("#chunk", chunk);
+            _ => old,
+        };
+        if let Some(link) = link {
+            metadata.set("ref_doc_id", link.ref_doc_id);
+            if let Some(chunk) = link.chunk {
+                metadata.set("#chunk", chunk);
+            }
         }
-        metadata.set("#order", order);
+        metadata.set("#order", order.clone());
         txn.set_metadata(&node.id, Some(metadata));
         if node.has_body {
             txn.add_body(&node.id);
         }
+        orders.insert(node.id, order);
     }
     Ok(())
+}
+
+/// Lists a node in its ref doc, unless it is; returns its chunk. A ref doc that had metadata
+/// before the call keeps it, else it takes that of all nodes of the call: `adopts` remembers.
+fn attach(
+    txn: &mut Txn<'_>,
+    adopts: &mut BTreeMap<Text, bool>,
+    node: &Staged,
+    ref_doc_id: &Text,
+    old: Option<&Link>,
+) -> Result<u64, StoreError> {
+    let mut ref_doc = match txn.take_ref_doc(ref_doc_id)? {
+        Some(ref_doc) => ref_doc,
+        None => txn.new_ref_doc(),
+    };
+    let adopt = match adopts.get(ref_doc_id) {
+        Some(known) => *known,
+        None => *adopts.entry(ref_doc_id.clone()).or_insert(ref_doc.metadata.is_empty()),
+    };
+    if adopt && !node.metadata.is_empty() {
+        ref_doc.metadata.update(&node.metadata);
+        ref_doc.changed = true;
+    }
+    let listed = txn.find_member(ref_doc_id, &mut ref_doc, &node.id, old)?;
+    let chunk = listed.unwrap_or_else(|| txn.push_member(&mut ref_doc, &node.id));
+    txn.put_ref_doc(ref_doc_id, ref_doc);
+    Ok(chunk)
 }
 
 /// Takes a node out of its ref doc's list. If it was the last, the ref doc goes, with its
@@ -322,7 +336,7 @@ fn detach(txn: &mut Txn<'_>, id: &Text, link: &Link) -> Result<(), StoreError> {
     if let Some(chunk) = txn.find_member(ref_doc_id, &mut ref_doc, id, Some(link))? {
         txn.remove_member(ref_doc_id, &mut ref_doc, id, chunk)?;
     }
-    if ref_doc.count > 0 {
+    if !ref_doc.is_empty() {
         txn.put_ref_doc(ref_doc_id, ref_doc);
         return Ok(());
     }

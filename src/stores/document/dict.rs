@@ -86,6 +86,7 @@ impl DocumentStore {
         for ((ref_doc_id, _), _) in members {
             if let Some(mut ref_doc) = txn.take_ref_doc(&ref_doc_id)? {
                 ref_doc.stale += 1;
+                ref_doc.changed = true;
                 txn.put_ref_doc(&ref_doc_id, ref_doc);
             }
         }

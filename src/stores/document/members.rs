@@ -13,10 +13,10 @@ pub(super) struct RefDoc {
     pub(super) tail: u64,
     /// First and last of the chunks before the tail.
     pub(super) ends: Option<(u64, u64)>,
-    /// Ids in all chunks.
-    pub(super) count: u64,
-    /// How many of them may lack a metadata record that links back.
+    /// How many of the listed ids may lack a metadata record that links back.
     pub(super) stale: u64,
+    /// It differs from what is stored.
+    pub(super) changed: bool,
 }
 
 /// A chunk before the tail.
@@ -64,33 +64,35 @@ impl Found {
             ids,
             tail: number(map, "#tail")?,
             ends: number(map, "#head").zip(number(map, "#last")),
-            count: number(map, "#count")?,
             stale: number(map, "#stale").unwrap_or(0),
+            changed: false,
         }))
     }
 }
 
 impl RefDoc {
+    /// A ref doc without nodes.
+    pub(super) fn new(tail: u64) -> Self {
+        RefDoc { tail, changed: true, ..RefDoc::default() }
+    }
+
     /// A ref doc whose list LlamaIndex wrote: all of it is the tail, until that is next full.
     pub(super) fn from_plain(info: RefDocInfo, tail: u64) -> Self {
-        let count = info.node_ids.len() as u64;
         // None of its nodes says where in the list it is.
-        RefDoc {
-            metadata: info.metadata,
-            ids: info.node_ids,
-            tail,
-            ends: None,
-            count,
-            stale: count,
-        }
+        let stale = info.node_ids.len() as u64;
+        RefDoc { metadata: info.metadata, ids: info.node_ids, stale, ..RefDoc::new(tail) }
+    }
+
+    /// True if no node is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.ends.is_none()
     }
 
     pub(super) fn to_value(&self) -> Value {
-        let mut map = Map::with_capacity(7);
+        let mut map = Map::with_capacity(6);
         map.set("node_ids", list(&self.ids));
         map.set("metadata", self.metadata.clone());
         map.set("#tail", self.tail);
-        map.set("#count", self.count);
         if let Some((head, last)) = self.ends {
             map.set("#head", head);
             map.set("#last", last);

@@ -8,8 +8,8 @@
 //! collection                    key          value
 //! docstore/data                 node id      stored form of the node (see model)
 //! docstore/metadata             node id      {doc_hash [, ref_doc_id, #chunk], #order}
-//! docstore/ref_doc_info         ref doc id   {node_ids, metadata, #tail, #count [, #head, #last]
-//!                                            [, #stale]}
+//! docstore/ref_doc_info         ref doc id   {node_ids, metadata, #tail
+//!                                             [, #head, #last] [, #stale]}
 //! docstore/ref_doc_info.nodes   chunk no     {node_ids, #next [, #prev]}
 //!                               (empty)      {#reserved}
 //! ```

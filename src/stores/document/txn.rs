@@ -4,8 +4,8 @@
 //! LlamaIndex's rules step by step; what it leaves behind is the difference. Requires: the store's
 //! lock is held from its start until its batch is written.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::members::{Chunk, Found, RefDoc, chunk_key, number};
 use super::{CHUNK_LEN_MAX, Names};
@@ -192,6 +192,7 @@ impl<'a> Txn<'a> {
         self.set_metadata(id, None);
         if let Some(mut ref_doc) = self.take_ref_doc(&link.ref_doc_id)? {
             ref_doc.stale += 1;
+            ref_doc.changed = true;
             self.put_ref_doc(&link.ref_doc_id, ref_doc);
         }
         Ok(())
@@ -225,12 +226,13 @@ impl<'a> Txn<'a> {
 
     /// A ref doc without nodes.
     pub(super) fn new_ref_doc(&mut self) -> RefDoc {
-        RefDoc { tail: self.number(), ..RefDoc::default() }
+        RefDoc::new(self.number())
     }
 
+    /// Puts back what was taken.
     pub(super) fn put_ref_doc(&mut self, id: &Text, ref_doc: RefDoc) {
         let stored = self.ref_docs.get(id).is_none_or(|slot| slot.stored);
-        let slot = Slot { value: Some(ref_doc), changed: true, stored };
+        let slot = Slot { changed: ref_doc.changed, value: Some(ref_doc), stored };
         self.ref_docs.insert(id.clone(), slot);
     }
 
@@ -255,10 +257,10 @@ impl<'a> Txn<'a> {
     /// The numbers of the chunks before the tail, in order.
     fn chunk_numbers(&mut self, id: &Text, ref_doc: &RefDoc) -> Result<Vec<u64>, StoreError> {
         let mut numbers = Vec::new();
+        let mut seen = BTreeSet::new();
         let mut next = ref_doc.ends.map_or(ref_doc.tail, |(head, _)| head);
         while next != ref_doc.tail {
-            // Each chunk holds at least one id, so a longer chain goes in circles.
-            if numbers.len() as u64 >= ref_doc.count {
+            if !seen.insert(next) {
                 return Err(self.corrupt(&self.names.ref_docs, id, "lists its nodes in circles"));
             }
             numbers.push(next);
@@ -315,7 +317,7 @@ impl<'a> Txn<'a> {
             ref_doc.ends = Some((ref_doc.ends.map_or(full, |(head, _)| head), full));
         }
         ref_doc.ids.push(node.clone());
-        ref_doc.count += 1;
+        ref_doc.changed = true;
         ref_doc.tail
     }
 
@@ -344,8 +346,9 @@ impl<'a> Txn<'a> {
                 }
             }
         }
-        if found.is_some() {
-            ref_doc.stale = ref_doc.stale.saturating_sub(1);
+        if found.is_some() && ref_doc.stale > 0 {
+            ref_doc.stale -= 1;
+            ref_doc.changed = true;
         }
         Ok(found)
     }
@@ -359,6 +362,7 @@ impl<'a> Txn<'a> {
         chunk: u64,
     ) -> Result<(), StoreError> {
         let ids = if chunk == ref_doc.tail {
+            ref_doc.changed = true;
             &mut ref_doc.ids
         } else {
             let slot = self.chunk(id, chunk)?;
@@ -370,7 +374,6 @@ impl<'a> Txn<'a> {
         };
         if let Some(place) = ids.iter().position(|listed| listed == node) {
             ids.remove(place);
-            ref_doc.count = ref_doc.count.saturating_sub(1);
         }
         if chunk != ref_doc.tail && ids.is_empty() {
             self.unlink(id, ref_doc, chunk)?;
@@ -394,11 +397,13 @@ impl<'a> Txn<'a> {
             slot.changed = true;
             slot.value.iter_mut().for_each(|chunk| chunk.prev = prev);
         }
-        ref_doc.ends = ref_doc.ends.and_then(|(head, last)| {
+        let ends = ref_doc.ends;
+        ref_doc.ends = ends.and_then(|(head, last)| {
             let head = if head == chunk { next_is_chunk.then_some(next)? } else { head };
             let last = if last == chunk { prev? } else { last };
             Some((head, last))
         });
+        ref_doc.changed |= ref_doc.ends != ends;
         Ok(())
     }
 

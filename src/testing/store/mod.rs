@@ -1,0 +1,11 @@
+//! Crash, damage and fault tests of the store itself: workloads made from a seed, run on a
+//! [`SimVfs`](super::SimVfs), and looked at from every side. What the tests of this repository do
+//! is here, so that fuzz targets and planted bugs go through the same code.
+
+mod crash;
+mod run;
+mod workload;
+
+pub use crash::{CrashTest, Tally};
+pub use run::{Run, Violation, contents_of, fingerprint_of};
+pub use workload::{Step, Workload};

@@ -1,0 +1,132 @@
+//! The file format, pinned: stores that earlier versions wrote are opened, and what this version
+//! writes is the same to the byte. The fixtures are never written anew for a version that exists.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use siltstone::vfs::mem::MemVfs;
+use siltstone::{Db, Durability, Options, WriteBatch};
+
+fn options(vfs: &MemVfs) -> Options {
+    Options::new()
+        .vfs(Arc::new(vfs.clone()))
+        .segment_len(1024)
+        .inline_maintenance(true)
+        .store_id(*b"fixture store v1")
+}
+
+/// Writes a bit of everything: collections, batches, overwrites, deletes, a clear, a batch and a
+/// value larger than a segment, sealed segments, two opens and a close.
+fn write_store(vfs: &MemVfs) {
+    let db = options(vfs).open("/store").unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("alpha", b"one", b"first").unwrap();
+    batch.put("beta", b"", b"empty key").unwrap();
+    batch.put("", b"k", b"").unwrap();
+    db.write(&mut batch, Durability::Sync).unwrap();
+    for i in 0..20u8 {
+        db.put("alpha", &[b'k', i], &[i; 50]).unwrap();
+    }
+    batch.reset();
+    batch.clear("beta").unwrap();
+    batch.delete("alpha", b"one").unwrap();
+    batch.put("beta", b"after", b"the clear").unwrap();
+    db.write(&mut batch, Durability::Buffered).unwrap();
+    db.close().unwrap();
+    let db = options(vfs).open("/store").unwrap();
+    batch.reset();
+    for i in 0..30u8 {
+        batch.put("gamma", &[i], &[i; 70]).unwrap();
+    }
+    db.write(&mut batch, Durability::Sync).unwrap();
+    db.put("alpha", b"large", &[7; 3000]).unwrap();
+    db.put("alpha", &[b'k', 3], b"overwritten").unwrap();
+    db.close().unwrap();
+}
+
+fn expect(db: &Db) {
+    assert_eq!(db.len("alpha"), 21);
+    assert!(db.get("alpha", b"one").unwrap().is_none());
+    assert_eq!(&*db.get("alpha", &[b'k', 3]).unwrap().unwrap(), b"overwritten");
+    assert_eq!(&*db.get("alpha", &[b'k', 4]).unwrap().unwrap(), &[4; 50]);
+    assert_eq!(db.get("alpha", b"large").unwrap().unwrap().len(), 3000);
+    assert_eq!(db.len("beta"), 1);
+    assert_eq!(&*db.get("beta", b"after").unwrap().unwrap(), b"the clear");
+    assert_eq!(&*db.get("", b"k").unwrap().unwrap(), b"");
+    assert_eq!(db.len("gamma"), 30);
+    assert!(db.recovery_report().clean, "{:?}", db.recovery_report());
+    let check = db.check().unwrap();
+    assert!(check.is_ok(), "{:?}", check.defects);
+}
+
+fn fixture(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version)
+}
+
+fn read_fixture(version: &str) -> BTreeMap<String, Vec<u8>> {
+    std::fs::read_dir(fixture(version))
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn version_1_is_written_to_the_byte() {
+    let vfs = MemVfs::new();
+    write_store(&vfs);
+    let written: BTreeMap<String, Vec<u8>> = vfs
+        .snapshot()
+        .into_iter()
+        .map(|(path, bytes)| (path.file_name().unwrap().to_str().unwrap().to_owned(), bytes))
+        // The lock holds a process id.
+        .filter(|(name, _)| name != "LOCK")
+        .collect();
+    let names: Vec<&String> = written.keys().collect();
+    assert!(names.len() > 3, "{names:?}");
+    if !fixture("v1").exists() {
+        // A new format version: write its fixture, once.
+        std::fs::create_dir_all(fixture("v1")).unwrap();
+        for (name, bytes) in &written {
+            std::fs::write(fixture("v1").join(name), bytes).unwrap();
+        }
+        panic!("wrote a new fixture: look at it, commit it, run again");
+    }
+    let pinned = read_fixture("v1");
+    assert_eq!(names, pinned.keys().collect::<Vec<_>>());
+    for (name, bytes) in &pinned {
+        let differs = bytes.iter().zip(&written[name]).position(|(a, b)| a != b);
+        assert_eq!(differs, None, "{name} differs from the fixture at this byte");
+        assert_eq!(bytes.len(), written[name].len(), "length of {name}");
+    }
+}
+
+#[test]
+fn version_1_is_read() {
+    let vfs = MemVfs::new();
+    for (name, bytes) in read_fixture("v1") {
+        vfs.put(Path::new("/store").join(name), bytes);
+    }
+    expect(&options(&vfs).read_only(true).open("/store").unwrap());
+    expect(&options(&vfs).open("/store").unwrap());
+}
+
+#[test]
+fn a_later_version_is_refused_by_name() {
+    let vfs = MemVfs::new();
+    write_store(&vfs);
+    let path = Path::new("/store/MANIFEST");
+    let mut manifest = vfs.snapshot()[path].clone();
+    // A major version of 2, with the header's checksum made right.
+    manifest[8] = 2;
+    let mut hasher = crc32fast::Hasher::new_with_initial(0x5117_5704);
+    hasher.update(&manifest[..44]);
+    manifest[44..48].copy_from_slice(&hasher.finalize().to_le_bytes());
+    vfs.put(path, manifest);
+    let error = options(&vfs).open("/store").unwrap_err();
+    assert!(error.to_string().contains("format version 2.0"), "{error}");
+}
