@@ -31,10 +31,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
 
 /// The report on a store that cannot be opened.
 fn damaged(defect: Corruption) -> CheckReport {
-    let mut report = CheckReport::default();
-    report.defect_count = 1;
-    report.defects = vec![defect];
-    report
+    CheckReport { defect_count: 1, defects: vec![defect], ..CheckReport::default() }
 }
 
 fn print(report: &CheckReport, notes: &[String], out: &mut Output) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::walk::Found;
 
 /// A group ends when it holds this many bytes of input.
-pub(super) const GROUP_BYTES: u64 = 4 << 20;
+pub(super) const GROUP_BYTES: u64 = 1 << 20;
 
 /// A document to be read.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ use std::time::Instant;
 
 use super::Outcome;
 use super::failure::{Failure, warn};
-use super::output::Output;
+use super::output::{Output, plural};
 use crate::engine::{Db, Durability};
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
@@ -74,8 +74,8 @@ pub(super) struct Args {
     /// Threads that read and split; default: one per core
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Most documents in one batch; a batch ends at 4 MiB of text too
-    #[arg(long, value_name = "DOCUMENTS", default_value_t = 256)]
+    /// Most documents in one batch; a batch ends at 1 MiB of text too
+    #[arg(long, value_name = "DOCUMENTS", default_value_t = 128)]
     batch: usize,
     /// What - holds: one text, or one JSON record per line
     #[arg(long, value_enum, default_value_t)]
@@ -197,8 +197,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut counts = walked.skipped.clone();
     let mut done = pipeline.run(&walked, &mut counts);
     if done.is_ok() && strategy == DocstoreStrategy::UpsertsAndDelete && !run.stop.is_set() {
-        if walked.incomplete {
-            warn("nothing is deleted, since not every directory could be listed");
+        if walked.incomplete || counts.bad_records() > 0 {
+            warn("nothing is deleted, since a part of the input could not be read");
         } else {
             done = pipeline.delete_vanished(&mut counts);
         }
@@ -228,11 +228,12 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     if report.interrupted {
         return Ok(Outcome::Interrupted);
     }
-    match report.counts.unreadable() {
-        0 => Ok(Outcome::Yes),
-        _ => Err(Failure::new(
-            "some files could not be read, see above; all others are stored, run again when \
-             they can be read",
-        )),
+    match (report.counts.unreadable(), report.counts.bad_records()) {
+        (0, 0) => Ok(Outcome::Yes),
+        (files, records) => Err(Failure::new(format!(
+            "{} and {} could not be read, see above; all else is stored, mend them and run again",
+            plural(files, "file"),
+            plural(records, "record")
+        ))),
     }
 }

@@ -16,7 +16,7 @@ use super::report::Counts;
 use super::source::Source;
 use super::stage::{Staged, stage};
 use super::walk::Walked;
-use super::{Run, StdinFormat};
+use super::{Run, StdinFormat, Stop};
 use crate::engine::{Commit, Db, Durability, Pending};
 
 /// How long Ctrl-C may go unnoticed while the input is silent.
@@ -58,12 +58,13 @@ impl Pipeline<'_> {
                 groups.send(group).map_err(|_| Gone)
             })
         });
+        let run = self.run;
         let done = std::thread::scope(|scope| {
             for _ in 0..self.jobs {
                 let (to_stage, staged) = (to_stage.clone(), staged.clone());
                 scope.spawn(move || {
-                    while let Some(group) = self.next(&to_stage) {
-                        let outcome = stage(self.run, &group.items);
+                    while let Some(group) = next(&run.stop, &to_stage) {
+                        let outcome = stage(run, &group.items);
                         if staged.send((group, outcome)).is_err() {
                             break;
                         }
@@ -85,18 +86,6 @@ impl Pipeline<'_> {
         source.join().map_err(|_| Failure::new("the thread that reads the input panicked"))?
     }
 
-    /// The next message; `None` if there will be none or the run is to stop.
-    fn next<T>(&self, messages: &Receiver<T>) -> Option<T> {
-        while !self.run.stop.is_set() {
-            match messages.recv_timeout(PATIENCE) {
-                Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-        None
-    }
-
     /// Commits the groups in their order.
     fn commit_all(
         &self,
@@ -107,7 +96,7 @@ impl Pipeline<'_> {
         let mut early = BTreeMap::new();
         let mut tickets = Tickets::new();
         let mut number = 0;
-        while let Some((group, outcome)) = self.next(&staged) {
+        while let Some((group, outcome)) = next(&self.run.stop, &staged) {
             early.insert(group.number, (group, outcome));
             while let Some((group, outcome)) = early.remove(&number) {
                 number += 1;
@@ -189,4 +178,16 @@ impl Pipeline<'_> {
         }
         Ok(())
     }
+}
+
+/// The next message; `None` if there will be none or the run is to stop.
+fn next<T>(stop: &Stop, messages: &Receiver<T>) -> Option<T> {
+    while !stop.is_set() {
+        match messages.recv_timeout(PATIENCE) {
+            Ok(message) => return Some(message),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+    None
 }

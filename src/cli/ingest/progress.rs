@@ -1,5 +1,6 @@
 //! The progress bar: on a terminal only.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,15 +9,19 @@ use super::super::failure::warn;
 use super::report::Counts;
 use super::walk::Walked;
 
+/// Most remarks that are shown.
+const REMARKS_MAX: u32 = 20;
+
 pub(super) struct Progress {
     bar: ProgressBar,
+    remarks: Cell<u32>,
 }
 
 impl Progress {
     /// A bar as long as the files; without an end if standard input is read too.
     pub(super) fn new(walked: &Walked) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Progress { bar: ProgressBar::hidden() };
+            return Progress { bar: ProgressBar::hidden(), remarks: Cell::new(0) };
         }
         let total = walked.files.iter().map(|file| file.bytes).sum();
         let (bar, template) = match walked.stdin {
@@ -26,12 +31,11 @@ impl Progress {
             ),
             true => (ProgressBar::no_length(), "{spinner} {bytes} {binary_bytes_per_sec} {msg}"),
         };
-        match ProgressStyle::with_template(template) {
-            Ok(style) => bar.set_style(style.progress_chars("##-")),
-            // The default style does as well.
-            Err(_) => {}
+        // Else the default style does as well.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("##-"));
         }
-        Progress { bar }
+        Progress { bar, remarks: Cell::new(0) }
     }
 
     pub(super) fn advance(&self, bytes: u64, counts: &Counts) {
@@ -41,9 +45,17 @@ impl Progress {
         }
     }
 
-    /// Writes a line above the bar.
+    /// Writes a remark above the bar; after many, none.
     pub(super) fn warn(&self, message: &str) {
-        self.bar.suspend(|| warn(message));
+        let remarks = self.remarks.get().saturating_add(1);
+        self.remarks.set(remarks);
+        match remarks {
+            ..=REMARKS_MAX => self.bar.suspend(|| warn(message)),
+            _ if remarks == REMARKS_MAX + 1 => {
+                self.bar.suspend(|| warn("more of the like are counted, but not shown"));
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn finish(&self) {

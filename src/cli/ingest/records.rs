@@ -2,6 +2,13 @@
 
 use super::walk::looks_like_chunk;
 use crate::kv::{Map, Text, Value, json};
+use crate::limits::{KEY_LEN_MAX, VALUE_DEPTH_MAX};
+
+/// Longest id, in bytes: its chunks' ids are keys too.
+const ID_LEN_MAX: usize = KEY_LEN_MAX - 32;
+
+/// Deepest nesting of metadata: in a node's record it is nested a few levels deeper.
+const METADATA_DEPTH_MAX: usize = VALUE_DEPTH_MAX - 16;
 
 /// A record.
 #[derive(Debug, PartialEq)]
@@ -36,6 +43,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Record>, String> {
         if id.is_empty() {
             return Err("\"id\" is empty; leave it out to get one".into());
         }
+        if id.len() > ID_LEN_MAX {
+            return Err(format!("\"id\" has {} bytes, at most {ID_LEN_MAX} are allowed", id.len()));
+        }
         if looks_like_chunk(id) {
             return Err(format!("\"id\" is {id}, but ids that end in #0000 are those of chunks"));
         }
@@ -45,6 +55,9 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Record>, String> {
         Some(Value::Map(metadata)) => metadata.clone(),
         Some(other) => return Err(format!("\"metadata\" is {}, expected an object", other.kind())),
     };
+    if !map.get("metadata").is_none_or(|metadata| metadata.is_within_depth(METADATA_DEPTH_MAX)) {
+        return Err(format!("\"metadata\" is nested deeper than {METADATA_DEPTH_MAX} levels"));
+    }
     let embedding = match field("embedding") {
         None => None,
         Some(Value::List(list)) => Some(list.iter().map(number).collect::<Result<_, _>>()?),

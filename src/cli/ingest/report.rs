@@ -7,7 +7,7 @@ use super::super::failure::Failure;
 use super::super::output::{Output, bytes, count, object, plural};
 use crate::kv::{Map, Value};
 
-/// Why a file was passed over.
+/// Why a file or a record was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Skip {
     OtherExtension,
@@ -17,6 +17,7 @@ pub(super) enum Skip {
     ChunkLikeName,
     NotAFile,
     Unreadable,
+    BadRecord,
 }
 
 /// What became of documents and files.
@@ -58,6 +59,7 @@ impl Skip {
             Skip::ChunkLikeName => "chunk_like_name",
             Skip::NotAFile => "not_a_file",
             Skip::Unreadable => "unreadable",
+            Skip::BadRecord => "bad_record",
         }
     }
 
@@ -70,6 +72,7 @@ impl Skip {
             Skip::ChunkLikeName => "named like a chunk (#0000)",
             Skip::NotAFile => "no regular file",
             Skip::Unreadable => "unreadable",
+            Skip::BadRecord => "bad record",
         }
     }
 }
@@ -81,6 +84,10 @@ impl Counts {
 
     pub(super) fn unreadable(&self) -> u64 {
         self.skipped.get(&Skip::Unreadable).copied().unwrap_or(0)
+    }
+
+    pub(super) fn bad_records(&self) -> u64 {
+        self.skipped.get(&Skip::BadRecord).copied().unwrap_or(0)
     }
 
     /// Documents seen.

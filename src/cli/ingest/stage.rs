@@ -33,10 +33,12 @@ pub(super) struct Staged {
 
 /// What an item turned out to be.
 enum Loaded {
-    Source(Source),
+    Source(Box<Source>),
     /// Left out; its id, so that what is stored of it stays, and a line for people.
     Unreadable(Text, String),
     Skip(Skip),
+    /// A record that is none, and a line for people.
+    Bad(String),
     Blank,
 }
 
@@ -49,10 +51,15 @@ pub(super) fn stage(run: &Run, items: &[Item]) -> Staged {
     let mut error = None;
     for (place, item) in items.iter().enumerate() {
         let source = match load(item) {
-            Ok(Loaded::Source(source)) => source,
+            Ok(Loaded::Source(source)) => *source,
             Ok(Loaded::Blank) => continue,
             Ok(Loaded::Skip(reason)) => {
                 counts.skip(reason);
+                continue;
+            }
+            Ok(Loaded::Bad(warning)) => {
+                counts.skip(Skip::BadRecord);
+                warnings.push(warning);
                 continue;
             }
             Ok(Loaded::Unreadable(id, warning)) => {
@@ -135,14 +142,10 @@ fn load(item: &Item) -> Result<Loaded, Failure> {
     match item {
         Item::File(found) => Ok(load_file(found)),
         Item::Record { origin, line, bytes } => {
-            let fix = |what| {
-                Failure::new(format!(
-                    "{}: {what}; the lines before it are stored, mend it and run again",
-                    name(item)
-                ))
-            };
-            let Some(record) = records::parse(bytes).map_err(fix)? else {
-                return Ok(Loaded::Blank);
+            let record = match records::parse(bytes) {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(Loaded::Blank),
+                Err(what) => return Ok(Loaded::Bad(format!("{}: {what}", name(item)))),
             };
             let id = record.id.unwrap_or_else(|| {
                 let mut id = TextBuilder::default();
@@ -152,20 +155,20 @@ fn load(item: &Item) -> Result<Loaded, Failure> {
             });
             let mut document = Node::document(id, record.text);
             document.metadata = record.metadata.clone();
-            Ok(Loaded::Source(Source {
+            Ok(Loaded::Source(Box::new(Source {
                 document,
                 chunk_metadata: record.metadata,
                 excluded: &[],
                 embedding: record.embedding,
-            }))
+            })))
         }
         Item::Stdin(bytes) => match text_of(bytes.clone()) {
-            Ok(text) => Ok(Loaded::Source(Source {
+            Ok(text) => Ok(Loaded::Source(Box::new(Source {
                 document: Node::document(stdin_id(), text),
                 chunk_metadata: Map::new(),
                 excluded: &[],
                 embedding: None,
-            })),
+            }))),
             Err(reason) => Err(Failure::of(name(item), reason.sentence())),
         },
     }
@@ -191,12 +194,12 @@ fn load_file(found: &Found) -> Loaded {
     if let Some(modified) = modified {
         metadata.set("last_modified_date", modified);
     }
-    Loaded::Source(Source {
+    Loaded::Source(Box::new(Source {
         document: Node::document(&found.id, text),
         chunk_metadata: metadata,
         excluded: FILE_EXCLUDED,
         embedding: None,
-    })
+    }))
 }
 
 /// The file's bytes and modification time. `None` if it is too large.
