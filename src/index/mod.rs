@@ -90,7 +90,7 @@ fn make_shards() -> Box<[RwLock<Table>]> {
 }
 
 /// The part of a hash that the index keeps: its upper 48 bits.
-pub fn index_hash(hash: u64) -> u64 {
+pub(crate) fn index_hash(hash: u64) -> u64 {
     hash >> 16 & LOCATION_MAX
 }
 
