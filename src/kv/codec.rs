@@ -22,6 +22,8 @@
 //! 0x0b        varint n, n x 8 bytes            list of floats
 //! 0x0c        varint n, n x (key value)        map, in order of insertion
 //! 0x0d        entry:u8                         text, an entry of KNOWN_TEXTS
+//! 0x0e        n:u8, n bytes                    text of 2n lower-case hexadecimal digits, n >= 8
+//! 0x0f        back:u8                          text that stands earlier in the same value
 //! 0x40..=0x7f -                                the integer tag - 0x40
 //! 0x80..=0xff tag - 0x80 bytes                 text of that length
 //!
@@ -30,9 +32,14 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
+//! *Repeats.* Texts in the forms 0x08, 0x0e and 0x80 that are at least [`REPEAT_LEN_MIN`] bytes long
+//! are remembered, the last [`REPEAT_BACK_MAX`] of them; `back` counts from the newest, 0. A
+//! document's text, which LlamaIndex holds twice, and the metadata that nodes repeat of each other
+//! are so stored once. What repeats make of a value is at most [`REPEAT_GROWTH_MAX`] times the
+//! bytes that are stored, whatever the bytes say: a writer that would exceed that writes in full.
+//!
 //! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
-//! Writers use the
-//! first form that fits; readers accept any. A list of floats is packed as f32 only if every
+//! Writers use the shortest form that fits; readers accept any. A list of floats is packed as f32 only if every
 //! element comes back bit for bit, so embeddings computed in single precision take half the room
 //! and nothing is ever rounded.
 //!
@@ -79,9 +86,20 @@ mod tag {
     pub(super) const F64_LIST: u8 = 0x0b;
     pub(super) const MAP: u8 = 0x0c;
     pub(super) const KNOWN_TEXT: u8 = 0x0d;
+    pub(super) const HEX: u8 = 0x0e;
+    pub(super) const REPEAT: u8 = 0x0f;
     pub(super) const SMALL_INT: u8 = 0x40;
     pub(super) const SHORT_TEXT: u8 = 0x80;
 }
+
+/// Shortest text that is remembered, in bytes.
+pub const REPEAT_LEN_MIN: usize = 8;
+/// How many texts are remembered.
+pub const REPEAT_BACK_MAX: usize = 32;
+/// Bytes that repeats may add, as a multiple of the bytes stored.
+pub const REPEAT_GROWTH_MAX: usize = 8;
+/// Shortest and longest run of hexadecimal digits that is packed, in bytes packed.
+const HEX_LEN: std::ops::RangeInclusive<usize> = 8..=255;
 
 /// Key byte that announces a length; smaller ones are the length.
 const LONG_KEY: u8 = 0x7f;
@@ -109,88 +127,181 @@ impl std::error::Error for DecodeError {}
 ///
 /// The depth is not checked here: see [`Value::is_within_depth`].
 pub fn encode(value: &Value, out: &mut Vec<u8>) {
+    let start = out.len();
     out.push(VERSION);
-    encode_value(value, out);
+    Writer { out, start, recent: Recent::default(), repeated: 0 }.value(value);
 }
 
-fn encode_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => out.push(tag::NULL),
-        Value::Bool(false) => out.push(tag::FALSE),
-        Value::Bool(true) => out.push(tag::TRUE),
-        Value::Int(int @ 0..=63) => out.push(tag::SMALL_INT + *int as u8),
-        Value::Int(int) => {
-            out.push(tag::INT);
-            put_varint(((int << 1) ^ (int >> 63)) as u64, out);
-        }
-        Value::BigInt(big) => {
-            let decimal = big.as_decimal();
-            let (tag, digits) = match decimal.strip_prefix('-') {
-                Some(digits) => (tag::BIG_NEGATIVE, digits),
-                None => (tag::BIG_POSITIVE, decimal),
-            };
-            out.push(tag);
-            put_bytes(digits.as_bytes(), out);
-        }
-        Value::Float(float) => match exact_f32(*float) {
-            Some(single) => {
-                out.push(tag::F32);
-                out.extend_from_slice(&single.to_le_bytes());
-            }
-            None => {
-                out.push(tag::F64);
-                out.extend_from_slice(&float.to_le_bytes());
-            }
-        },
-        Value::Text(text) => encode_text(text, out),
-        Value::List(list) => encode_list(list, out),
-        Value::Map(map) => {
-            out.push(tag::MAP);
-            put_varint(map.len() as u64, out);
-            for (key, value) in map.iter() {
-                encode_key(key, out);
-                encode_value(value, out);
-            }
-        }
+/// The last texts that were written or read in full, in a ring.
+struct Recent<T> {
+    ring: [T; REPEAT_BACK_MAX],
+    count: usize,
+}
+
+impl<T: Copy + Default> Default for Recent<T> {
+    fn default() -> Self {
+        Recent { ring: [T::default(); REPEAT_BACK_MAX], count: 0 }
     }
 }
 
-fn encode_text(text: &Text, out: &mut Vec<u8>) {
-    if let Some(entry) = TEXTS.entry(text.as_bytes(), &KNOWN_TEXTS) {
-        out.extend_from_slice(&[tag::KNOWN_TEXT, entry]);
-        return;
-    }
-    match u8::try_from(text.len()) {
-        Ok(len @ 0..=0x7f) => {
-            out.push(tag::SHORT_TEXT + len);
-            out.extend_from_slice(text.as_bytes());
+impl<T: Copy> Recent<T> {
+    fn push(&mut self, item: T) {
+        if let Some(place) = self.ring.get_mut(self.count % REPEAT_BACK_MAX) {
+            *place = item;
         }
-        _ => {
-            out.push(tag::TEXT);
-            put_bytes(text.as_bytes(), out);
+        self.count += 1;
+    }
+
+    /// The item that was pushed `back` items before the newest.
+    fn get(&self, back: usize) -> Option<T> {
+        if back >= self.count.min(REPEAT_BACK_MAX) {
+            return None;
+        }
+        self.ring.get((self.count - 1 - back) % REPEAT_BACK_MAX).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.count.min(REPEAT_BACK_MAX)
+    }
+}
+
+struct Writer<'v, 'o> {
+    out: &'o mut Vec<u8>,
+    start: usize,
+    recent: Recent<&'v [u8]>,
+    /// Bytes that repeats stand for.
+    repeated: usize,
+}
+
+impl<'v> Writer<'v, '_> {
+    fn value(&mut self, value: &'v Value) {
+        match value {
+            Value::Null => self.out.push(tag::NULL),
+            Value::Bool(false) => self.out.push(tag::FALSE),
+            Value::Bool(true) => self.out.push(tag::TRUE),
+            Value::Int(int @ 0..=63) => self.out.push(tag::SMALL_INT + *int as u8),
+            Value::Int(int) => {
+                self.out.push(tag::INT);
+                put_varint(((int << 1) ^ (int >> 63)) as u64, self.out);
+            }
+            Value::BigInt(big) => {
+                let decimal = big.as_decimal();
+                let (tag, digits) = match decimal.strip_prefix('-') {
+                    Some(digits) => (tag::BIG_NEGATIVE, digits),
+                    None => (tag::BIG_POSITIVE, decimal),
+                };
+                self.out.push(tag);
+                put_bytes(digits.as_bytes(), self.out);
+            }
+            Value::Float(float) => match exact_f32(*float) {
+                Some(single) => {
+                    self.out.push(tag::F32);
+                    self.out.extend_from_slice(&single.to_le_bytes());
+                }
+                None => {
+                    self.out.push(tag::F64);
+                    self.out.extend_from_slice(&float.to_le_bytes());
+                }
+            },
+            Value::Text(text) => self.text(text.as_bytes()),
+            Value::List(list) => self.list(list),
+            Value::Map(map) => {
+                self.out.push(tag::MAP);
+                put_varint(map.len() as u64, self.out);
+                for (key, value) in map.iter() {
+                    encode_key(key, self.out);
+                    self.value(value);
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, text: &'v [u8]) {
+        if let Some(entry) = TEXTS.entry(text, &KNOWN_TEXTS) {
+            self.out.extend_from_slice(&[tag::KNOWN_TEXT, entry]);
+            return;
+        }
+        if text.len() >= REPEAT_LEN_MIN {
+            if let Some(back) = self.find_repeat(text) {
+                self.out.extend_from_slice(&[tag::REPEAT, back]);
+                return;
+            }
+            self.recent.push(text);
+            if pack_hex(text, self.out) {
+                return;
+            }
+        }
+        match u8::try_from(text.len()) {
+            Ok(len @ 0..=0x7f) => {
+                self.out.push(tag::SHORT_TEXT + len);
+                self.out.extend_from_slice(text);
+            }
+            _ => {
+                self.out.push(tag::TEXT);
+                put_bytes(text, self.out);
+            }
+        }
+    }
+
+    /// How far back `text` stands, if it may be repeated.
+    fn find_repeat(&mut self, text: &[u8]) -> Option<u8> {
+        let back = (0..self.recent.len()).find(|back| self.recent.get(*back) == Some(text))?;
+        let written = self.out.len() - self.start;
+        let repeated = self.repeated + text.len();
+        if repeated > written.saturating_mul(REPEAT_GROWTH_MAX) {
+            return None;
+        }
+        self.repeated = repeated;
+        u8::try_from(back).ok()
+    }
+
+    fn list(&mut self, list: &'v [Value]) {
+        let floats =
+            || list.iter().map_while(|v| if let Value::Float(f) = v { Some(*f) } else { None });
+        let all_floats = !list.is_empty() && list.iter().all(|v| matches!(v, Value::Float(_)));
+        let tag = match (all_floats, floats().all(|f| exact_f32(f).is_some())) {
+            (false, _) => tag::LIST,
+            (true, true) => tag::F32_LIST,
+            (true, false) => tag::F64_LIST,
+        };
+        self.out.push(tag);
+        put_varint(list.len() as u64, self.out);
+        match tag {
+            tag::LIST => list.iter().for_each(|value| self.value(value)),
+            tag::F32_LIST => {
+                self.out.reserve(list.len() * 4);
+                floats().for_each(|f| self.out.extend_from_slice(&(f as f32).to_le_bytes()));
+            }
+            _ => {
+                self.out.reserve(list.len() * 8);
+                floats().for_each(|f| self.out.extend_from_slice(&f.to_le_bytes()));
+            }
         }
     }
 }
 
-fn encode_list(list: &[Value], out: &mut Vec<u8>) {
-    let floats =
-        || list.iter().map_while(|v| if let Value::Float(f) = v { Some(*f) } else { None });
-    let all_floats = !list.is_empty() && list.iter().all(|v| matches!(v, Value::Float(_)));
-    if !all_floats {
-        out.push(tag::LIST);
-        put_varint(list.len() as u64, out);
-        list.iter().for_each(|value| encode_value(value, out));
-    } else if floats().all(|f| exact_f32(f).is_some()) {
-        out.push(tag::F32_LIST);
-        put_varint(list.len() as u64, out);
-        out.reserve(list.len() * 4);
-        floats().for_each(|f| out.extend_from_slice(&(f as f32).to_le_bytes()));
-    } else {
-        out.push(tag::F64_LIST);
-        put_varint(list.len() as u64, out);
-        out.reserve(list.len() * 8);
-        floats().for_each(|f| out.extend_from_slice(&f.to_le_bytes()));
+/// Writes `text` packed, if it is hexadecimal digits only.
+fn pack_hex(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let (pairs, rest) = text.as_chunks::<2>();
+    let Ok(len) = u8::try_from(pairs.len()) else { return false };
+    if !HEX_LEN.contains(&pairs.len()) || !rest.is_empty() {
+        return false;
     }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let start = out.len();
+    out.extend_from_slice(&[tag::HEX, len]);
+    for [high, low] in pairs {
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
+            out.truncate(start);
+            return false;
+        };
+        out.push(high << 4 | low);
+    }
+    true
 }
 
 fn encode_key(key: &Text, out: &mut Vec<u8>) {
@@ -235,7 +346,7 @@ fn put_varint(mut n: u64, out: &mut Vec<u8>) {
 ///
 /// [`DecodeError`] if the bytes are not exactly one stored value of a version that is known.
 pub fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
-    let mut reader = Reader { bytes, offset: 0 };
+    let mut reader = Reader { bytes, offset: 0, recent: Recent::default(), repeated: 0 };
     if reader.byte()? != VERSION {
         return Err(DecodeError { offset: 0, what: "unknown version of the value format" });
     }
@@ -249,6 +360,9 @@ pub fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
 struct Reader<'a> {
     bytes: &'a [u8],
     offset: usize,
+    /// Where the last texts stand: offset, bytes, and whether these are packed digits.
+    recent: Recent<(usize, usize, bool)>,
+    repeated: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -312,6 +426,45 @@ impl<'a> Reader<'a> {
             .map_err(|e| DecodeError { offset: start + e.offset, what: "no text" })
     }
 
+    /// Reads a text of `len` bytes, packed or not, that repeats may refer to.
+    fn remembered(&mut self, len: usize, is_hex: bool) -> Result<Value, DecodeError> {
+        let text_len = if is_hex { 2 * len } else { len };
+        if text_len >= REPEAT_LEN_MIN {
+            self.recent.push((self.offset, len, is_hex));
+        }
+        self.text_or_hex(len, is_hex)
+    }
+
+    fn text_or_hex(&mut self, len: usize, is_hex: bool) -> Result<Value, DecodeError> {
+        if !is_hex {
+            return Ok(Value::Text(self.text(len)?));
+        }
+        let packed = self.take(len)?;
+        let mut digits = String::with_capacity(2 * len);
+        for byte in packed {
+            for digit in [byte >> 4, byte & 15] {
+                digits.extend(char::from_digit(u32::from(digit), 16));
+            }
+        }
+        Ok(Value::Text(digits.into()))
+    }
+
+    /// Reads the text that stands `back` texts before.
+    fn repeat(&mut self, back: u8) -> Result<Value, DecodeError> {
+        let (offset, len, is_hex) = self
+            .recent
+            .get(usize::from(back))
+            .ok_or(self.error("a text is repeated that was not there"))?;
+        self.repeated += if is_hex { 2 * len } else { len };
+        if self.repeated > self.bytes.len().saturating_mul(REPEAT_GROWTH_MAX) {
+            return Err(self.error("repeated texts are too long together"));
+        }
+        let here = std::mem::replace(&mut self.offset, offset);
+        let text = self.text_or_hex(len, is_hex);
+        self.offset = here;
+        text
+    }
+
     fn key(&mut self) -> Result<Text, DecodeError> {
         match self.byte()? {
             byte @ KNOWN_KEY.. => KNOWN_KEYS
@@ -347,7 +500,15 @@ impl<'a> Reader<'a> {
             tag::F32 => Value::Float(f32::from_le_bytes(self.array()?).into()),
             tag::TEXT => {
                 let len = self.count(1)?;
-                Value::Text(self.text(len)?)
+                self.remembered(len, false)?
+            }
+            tag::HEX => {
+                let len = usize::from(self.byte()?);
+                self.remembered(len, true)?
+            }
+            tag::REPEAT => {
+                let back = self.byte()?;
+                self.repeat(back)?
             }
             tag::LIST => {
                 let count = self.count(1)?;
@@ -376,7 +537,7 @@ impl<'a> Reader<'a> {
                 Value::Text(Text::from_static(known))
             }
             tag::SMALL_INT..tag::SHORT_TEXT => Value::Int((tag - tag::SMALL_INT).into()),
-            tag::SHORT_TEXT.. => Value::Text(self.text((tag - tag::SHORT_TEXT).into())?),
+            tag::SHORT_TEXT.. => self.remembered((tag - tag::SHORT_TEXT).into(), false)?,
             _ => return Err(self.error("unknown kind of value")),
         })
     }

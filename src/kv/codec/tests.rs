@@ -108,3 +108,56 @@ fn lies_about_counts_allocate_nothing() {
     assert!(decode(&encoded(&nested(VALUE_DEPTH_MAX + 1))).is_err());
     assert!(decode(&vec![tag::LIST; 1 << 20]).is_err());
 }
+
+fn texts(texts: &[&str]) -> Value {
+    Value::List(texts.iter().map(|text| Value::from(*text)).collect())
+}
+
+#[test]
+fn digests_are_packed_and_repeats_point_back() {
+    let digest = "00112233445566778899aabbccddeeff";
+    let packed =
+        b"\x01\x09\x03\x0e\x10\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
+    let list = texts(&[digest, "a path of some length", digest]);
+    let bytes = encoded(&list);
+    assert_eq!(bytes, [&packed[..], b"\x95a path of some length\x0f\x01"].concat());
+    assert_eq!(decode(&bytes), Ok(list));
+    // Too short, odd, upper case, no digits: written as they are.
+    for text in ["0011223344556", "00112233445566778", "00112233445566AA", "0011223344556677 "] {
+        let list = texts(&[text, text]);
+        let bytes = encoded(&list);
+        assert_eq!(bytes.len(), 3 + 1 + text.len() + 2, "{text}");
+        assert_eq!(decode(&bytes), Ok(list));
+    }
+}
+
+/// Goal: whatever is repeated, a value comes back, also where the ring of texts turns over.
+#[test]
+fn repeats_come_back_at_any_distance() {
+    for distance in 0..2 * REPEAT_BACK_MAX {
+        let mut list: Vec<String> = vec!["the repeated text".to_owned()];
+        list.extend((0..distance).map(|n| format!("text number {n}")));
+        list.extend(["short".to_owned(), list[0].clone(), list[0].clone()]);
+        let list = texts(&list.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(decode(&encoded(&list)), Ok(list), "at distance {distance}");
+    }
+}
+
+#[test]
+fn repeats_cannot_blow_up() {
+    // Written by us: many repeats of a long text are cut off by the writer's own bound.
+    let long = "x".repeat(10_000);
+    let list = Value::List(vec![long.as_str().into(); 200]);
+    let bytes = encoded(&list);
+    assert!(bytes.len() * (REPEAT_GROWTH_MAX + 1) >= 200 * long.len());
+    assert!(bytes.len() < 200 * long.len() / 4);
+    assert_eq!(decode(&bytes), Ok(list));
+    // Made by hand: a megabyte of repeats of a long text.
+    let mut bytes = vec![VERSION, tag::LIST];
+    put_varint(500_001, &mut bytes);
+    bytes.push(tag::TEXT);
+    put_bytes(long.as_bytes(), &mut bytes);
+    bytes.extend([tag::REPEAT, 0].repeat(500_000));
+    assert!(decode(&bytes).is_err());
+    assert!(decode(&[VERSION, tag::REPEAT, 0]).is_err(), "nothing to repeat");
+}
