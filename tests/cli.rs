@@ -1,0 +1,575 @@
+//! The program, run as a process: every verb, its exit codes, its output for machines, wrong use.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Runs the program in `dir`.
+fn siltstone(dir: &Path, args: &[&str]) -> Output {
+    siltstone_with_input(dir, args, b"")
+}
+
+fn siltstone_with_input(dir: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut child = command(dir, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not want the input may end before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
+    command.current_dir(dir).args(args);
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Runs the program, which must end well; its output.
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let output = siltstone(dir, args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+    assert_eq!(stderr(&output), "", "{args:?}");
+    stdout(&output)
+}
+
+/// Runs the program, which must end with `code` and say so in one line; that line.
+fn complains(dir: &Path, args: &[&str], code: i32) -> String {
+    let output = siltstone(dir, args);
+    let line = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
+    assert!(line.starts_with("siltstone: ") && line.ends_with('\n'), "{args:?}: {line:?}");
+    assert_eq!(line.lines().count(), 1, "{args:?}: {line:?}");
+    line
+}
+
+/// Ingests into `store` and returns the report.
+fn ingest(dir: &Path, args: &[&str]) -> Value {
+    let mut all = vec!["ingest", "--store", "store", "--json"];
+    all.extend(args);
+    let report: Value = serde_json::from_str(&ok(dir, &all)).unwrap();
+    assert_eq!(report["complete"], true);
+    report
+}
+
+/// New, changed, unchanged, deleted.
+fn counts(report: &Value) -> [u64; 4] {
+    ["new", "changed", "unchanged", "deleted"].map(|k| report["documents"][k].as_u64().unwrap())
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The value of a key, as the store holds it.
+fn value(dir: &Path, collection: &str, key: &str) -> Value {
+    serde_json::from_str(&ok(dir, &["get", "store", collection, key])).unwrap()
+}
+
+fn keys(dir: &Path, collection: &str) -> Vec<String> {
+    let mut keys: Vec<String> =
+        ok(dir, &["list", "store", collection]).lines().map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+/// A tree of a few files; one is long, some are no text.
+fn tree() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join("tree").join(name);
+    fs::create_dir_all(at("sub/deep")).unwrap();
+    fs::write(at("a.txt"), "First.\n\nSecond paragraph, caf\u{e9}.").unwrap();
+    let lines = (0..200).map(|n| format!("Line {n} says na\u{ef}ve things.\n"));
+    fs::write(at("sub/long.md"), lines.collect::<String>()).unwrap();
+    fs::write(at("sub/deep/code.rs"), "fn main() {}\n").unwrap();
+    fs::write(at("empty.txt"), "").unwrap();
+    fs::write(at("latin1.txt"), b"caf\xe9").unwrap();
+    fs::write(at("nul.txt"), b"a\0b").unwrap();
+    fs::write(at("picture.png"), b"\x89PNG").unwrap();
+    fs::write(at("a.txt#0000.txt"), "fine: it does not end in digits").unwrap();
+    fs::write(at(".hidden.txt"), "not read").unwrap();
+    fs::write(at("ignored.txt"), "not read").unwrap();
+    fs::write(at(".gitignore"), "ignored.txt\n").unwrap();
+    dir
+}
+
+#[test]
+fn ingest_stores_files_as_documents_and_chunks() {
+    let dir = tree();
+    let dir = dir.path();
+    let report = ingest(dir, &["tree"]);
+    assert_eq!(counts(&report), [5, 0, 0, 0]);
+    assert_eq!(report["skipped"], json!({"not_utf8": 1, "binary": 1, "other_extension": 1}));
+    assert_eq!(report["documents"]["skipped"], 3);
+    assert!(report["fsyncs"].as_u64().unwrap() >= 1, "persist");
+    assert_eq!(report["interrupted"], false);
+
+    let long = fs::read_to_string(dir.join("tree/sub/long.md")).unwrap();
+    let document = &value(dir, "docstore/data", "tree/sub/long.md")["__data__"];
+    assert_eq!(document["class_name"], "Document");
+    assert_eq!(document["text_resource"]["text"], long);
+    let info = value(dir, "docstore/ref_doc_info", "tree/sub/long.md");
+    assert_eq!(info["metadata"]["file_path"], "tree/sub/long.md");
+    assert_eq!(info["metadata"]["file_size"], long.len());
+    let ids = info["node_ids"].as_array().unwrap();
+    assert!(ids.len() > 4);
+    assert_eq!(report["chunks"], ids.len() + 3);
+
+    let chars: Vec<char> = long.chars().collect();
+    let document_hash = &value(dir, "docstore/metadata", "tree/sub/long.md")["doc_hash"];
+    for (place, id) in ids.iter().enumerate() {
+        assert_eq!(*id, format!("tree/sub/long.md#{place:04}"));
+        let node = value(dir, "docstore/data", id.as_str().unwrap());
+        assert_eq!(node["__type__"], "1");
+        let node = &node["__data__"];
+        let at = |field: &str| usize::try_from(node[field].as_u64().unwrap()).unwrap();
+        let text: String = chars[at("start_char_idx")..at("end_char_idx")].iter().collect();
+        assert_eq!(node["text"], text, "offsets count characters");
+        assert!(text.chars().count() <= 1024);
+        let related = &node["relationships"];
+        assert_eq!(related["1"]["node_id"], "tree/sub/long.md");
+        assert_eq!(related["1"]["hash"], *document_hash);
+        let previous = place.checked_sub(1).map(|p| ids[p].clone()).unwrap_or_default();
+        assert_eq!(related["2"]["node_id"], previous);
+        assert_eq!(related["3"]["node_id"], ids.get(place + 1).cloned().unwrap_or_default());
+        let modified = node["metadata"]["last_modified_date"].as_str().unwrap();
+        assert!(modified.len() == 20 && modified.ends_with('Z'), "{modified}");
+    }
+    // An empty file is a document without chunks.
+    assert_eq!(value(dir, "docstore/data", "tree/empty.txt")["__type__"], "4");
+    assert!(!keys(dir, "docstore/ref_doc_info").contains(&"tree/empty.txt".to_owned()));
+}
+
+/// The hash is LlamaIndex's of a document without metadata: sha256 of the text's sha256.
+#[test]
+fn document_hashes_are_those_of_llamaindex() {
+    let dir = tree();
+    ingest(dir.path(), &["tree"]);
+    let hash = value(dir.path(), "docstore/metadata", "tree/a.txt")["doc_hash"].clone();
+    let node = siltstone::model::Node::document("any", "First.\n\nSecond paragraph, caf\u{e9}.");
+    assert_eq!(hash, node.hash().unwrap().to_string());
+}
+
+#[test]
+fn a_tree_always_gives_the_same_store() {
+    let dir = tree();
+    let dir = dir.path();
+    let mut dumps = Vec::new();
+    for (store, args) in [
+        ("one", &["tree", "--jobs", "1", "--batch", "2"][..]),
+        ("four", &["tree", "--jobs", "4", "--batch", "2"]),
+        ("twice", &["./tree/sub", "tree//", "--batch", "2", "--durability", "sync"]),
+    ] {
+        let mut all = vec!["ingest", "--store", store];
+        all.extend(args);
+        ok(dir, &all);
+        dumps.push(ok(dir, &["dump", store]));
+    }
+    assert!(dumps[0].lines().count() > 20);
+    assert_eq!(dumps[0], dumps[1], "threads do not matter");
+    assert_eq!(dumps[0], dumps[2], "neither do the order and the spelling of the paths");
+}
+
+#[test]
+fn unchanged_files_are_skipped_and_changed_ones_replaced() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    let before = ok(dir, &["dump", "store"]);
+    // Written again with the same content: the modification time alone changes nothing.
+    let file = fs::File::options().write(true).open(dir.join("tree/a.txt")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let report = ingest(dir, &["tree"]);
+    assert_eq!(counts(&report), [0, 0, 5, 0]);
+    assert_eq!((&report["chunks"], &report["log_bytes"]), (&json!(0), &json!(0)));
+    assert_eq!(ok(dir, &["dump", "store"]), before);
+
+    fs::write(dir.join("tree/sub/long.md"), "Short now.").unwrap();
+    fs::write(dir.join("tree/new.txt"), "New.").unwrap();
+    fs::remove_file(dir.join("tree/a.txt")).unwrap();
+    assert_eq!(counts(&ingest(dir, &["tree"])), [1, 1, 3, 0]);
+    let ids = keys(dir, "docstore/data");
+    let of_long: Vec<_> = ids.iter().filter(|id| id.contains("long.md")).collect();
+    assert_eq!(of_long, ["tree/sub/long.md", "tree/sub/long.md#0000"], "old chunks are gone");
+    assert!(ids.contains(&"tree/a.txt".to_owned()), "upserts deletes nothing");
+    assert_eq!(
+        value(dir, "docstore/ref_doc_info", "tree/sub/long.md")["metadata"]["file_size"],
+        10,
+        "the ref doc has the metadata of the new file"
+    );
+
+    let report = ingest(dir, &["tree", "--force", "--chunk-size", "5", "--chunk-overlap", "0"]);
+    assert_eq!(counts(&report), [0, 5, 0, 0]);
+    assert!(keys(dir, "docstore/data").contains(&"tree/sub/long.md#0001".to_owned()));
+    ok(dir, &["check", "store"]);
+}
+
+#[test]
+fn upserts_and_delete_deletes_what_is_not_in_the_input() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    fs::remove_file(dir.join("tree/a.txt")).unwrap();
+    fs::remove_file(dir.join("tree/empty.txt")).unwrap();
+    let report = ingest(dir, &["tree", "--strategy", "upserts-and-delete"]);
+    assert_eq!(counts(&report), [0, 0, 3, 2]);
+    // The same as if they had never been there.
+    ok(dir, &["ingest", "--store", "other", "tree"]);
+    for collection in ["docstore/data", "docstore/metadata", "docstore/ref_doc_info"] {
+        let fresh = ok(dir, &["list", "other", collection]);
+        let mut fresh: Vec<&str> = fresh.lines().collect();
+        fresh.sort_unstable();
+        assert_eq!(keys(dir, collection), fresh);
+    }
+    let report = ingest(dir, &["tree", "--strategy", "upserts-and-delete"]);
+    assert_eq!(counts(&report), [0, 0, 3, 0]);
+}
+
+#[test]
+fn nothing_is_deleted_if_a_part_of_the_input_is_unreadable() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    fs::remove_file(dir.join("tree/a.txt")).unwrap();
+    fs::write(dir.join("tree/bad.jsonl"), "{\"text\": 1}\n").unwrap();
+    let args = ["ingest", "--store", "store", "tree", "--strategy", "upserts-and-delete"];
+    let output = siltstone(dir, &args);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("nothing is deleted"), "{}", stderr(&output));
+    assert!(keys(dir, "docstore/data").contains(&"tree/a.txt".to_owned()));
+}
+
+#[test]
+fn duplicates_only_leaves_equal_documents_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (name, text) in [("a.txt", "one"), ("b.txt", "two"), ("c.txt", "one")] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let only = &["--strategy", "duplicates-only", "--batch", "1", "."];
+    let report = ingest(dir, only);
+    assert_eq!((counts(&report), &report["documents"]["duplicate"]), ([2, 0, 0, 0], &json!(1)));
+    assert_eq!(keys(dir, "docstore/ref_doc_info"), ["a.txt", "b.txt"]);
+    fs::write(dir.join("a.txt"), "three").unwrap();
+    let report = ingest(dir, only);
+    // The original of c.txt is gone, so it is new.
+    assert_eq!((counts(&report), &report["documents"]["duplicate"]), ([1, 1, 1, 0], &json!(0)));
+}
+
+#[test]
+fn records_come_with_ids_metadata_and_embeddings() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let lines = "{\"id\": \"r1\", \"text\": \"Some text.\", \"metadata\": {\"big\": \
+                 18446744073709551616, \"nan\": NaN, \"s\": \"\\ud800\"}}\n\n{\"text\": \"No id.\", \
+                 \"embedding\": [0.5, 1]}\n";
+    fs::write(dir.join("r.jsonl"), lines).unwrap();
+    assert_eq!(counts(&ingest(dir, &["r.jsonl"])), [2, 0, 0, 0]);
+    assert_eq!(keys(dir, "docstore/data"), ["r.jsonl:3", "r.jsonl:3#0000", "r1", "r1#0000"]);
+    let printed = ok(dir, &["get", "store", "docstore/data", "r1#0000"]);
+    let metadata = r#""metadata": {"big": 18446744073709551616, "nan": NaN, "s": "\ud800"}"#;
+    assert!(printed.contains(metadata), "{printed}");
+    let node = &value(dir, "docstore/data", "r.jsonl:3#0000")["__data__"];
+    assert_eq!(node["embedding"], json!([0.5, 1.0]));
+    assert_eq!((&node["start_char_idx"], &node["end_char_idx"]), (&json!(0), &json!(6)));
+    // Metadata is part of a record's hash.
+    fs::write(dir.join("r.jsonl"), lines.replace("NaN", "Infinity")).unwrap();
+    assert_eq!(counts(&ingest(dir, &["r.jsonl"])), [0, 1, 1, 0]);
+}
+
+/// The same id many times, in batches that are judged at the same time: the last one stays.
+#[test]
+fn of_records_with_one_id_the_last_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = |n: u32| format!("{{\"id\": \"same\", \"text\": \"version {n}\"}}\n");
+    let lines: String = (0..300).map(|n| record(n % 100)).collect();
+    fs::write(dir.path().join("r.jsonl"), lines).unwrap();
+    for batch in ["1", "7", "1000"] {
+        let args = ["r.jsonl", "--jobs", "4", "--batch", batch, "--strategy", "upserts-and-delete"];
+        ingest(dir.path(), &args);
+        let node = value(dir.path(), "docstore/data", "same#0000");
+        assert_eq!(node["__data__"]["text"], "version 99");
+    }
+}
+
+#[test]
+fn bad_records_are_named_and_the_others_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let deep = format!(
+        "{{\"text\": \"\", \"metadata\": {{\"d\": {}{}}}}}",
+        "[".repeat(490),
+        "]".repeat(490)
+    );
+    let long = format!("{{\"text\": \"\", \"id\": \"{}\"}}", "x".repeat(70_000));
+    let lines = ["{\"text\": \"good\"}", "{\"text\": }", &deep, &long, "{\"text\": \"good too\"}"];
+    fs::write(dir.join("r.jsonl"), lines.join("\n")).unwrap();
+    let output = siltstone(dir, &["ingest", "r.jsonl", "--store", "store", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(counts(&report), [2, 0, 0, 0]);
+    assert_eq!(report["skipped"], json!({"bad_record": 3}));
+    let errors = stderr(&output);
+    for line in [2, 3, 4] {
+        assert!(errors.contains(&format!("r.jsonl line {line}: ")), "{errors}");
+    }
+    assert!(errors.contains("3 records could not be read"), "{errors}");
+    assert_eq!(errors.lines().count(), 4);
+}
+
+#[test]
+fn standard_input_is_a_text_or_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let output = siltstone_with_input(dir, &["ingest", "-", "--store", "store"], b"Piped text.\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(value(dir, "docstore/data", "-#0000")["__data__"]["text"], "Piped text.");
+    let args = ["ingest", "-", "--store", "store", "--stdin-format", "jsonl"];
+    let output =
+        siltstone_with_input(dir, &args, b"{\"text\": \"a\"}\n{\"id\": \"b\", \"text\": \"b\"}");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(keys(dir, "docstore/ref_doc_info"), ["-", "-:1", "b"]);
+    let output = siltstone_with_input(dir, &["ingest", "-", "--store", "store"], b"\xff");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("standard input: not UTF-8"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_store_within_the_tree_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.txt"), "a").unwrap();
+    assert_eq!(counts(&ingest(dir.path(), &["."])), [1, 0, 0, 0]);
+    fs::write(dir.path().join("store/stray.txt"), "a").unwrap();
+    let report = ingest(dir.path(), &[".", "--no-ignore"]);
+    assert_eq!(counts(&report), [0, 0, 1, 0]);
+    assert_eq!(report["skipped"], json!({}));
+}
+
+#[test]
+fn get_and_list_answer_and_say_no() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    let line = ok(dir, &["get", "store", "docstore/metadata", "tree/a.txt", "--json"]);
+    let found: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&found["found"], &found["key"]), (&json!(true), &json!("tree/a.txt")));
+    assert!(found["value"]["doc_hash"].is_string());
+
+    let error = complains(dir, &["get", "store", "docstore/data", "nothing"], 1);
+    assert!(error.contains("no key \"nothing\" in collection \"docstore/data\""), "{error}");
+    let absent = siltstone(dir, &["get", "store", "nowhere", "k", "--json"]);
+    assert_eq!(absent.status.code(), Some(1));
+    let absent: Value = serde_json::from_str(&stdout(&absent)).unwrap();
+    assert_eq!(absent, json!({"found": false, "collection": "nowhere", "key": "k"}));
+
+    let collections = json_lines(&ok(dir, &["list", "store", "--json"]));
+    let data = collections.iter().find(|line| line["collection"] == "docstore/data").unwrap();
+    let listed = json_lines(&ok(dir, &["list", "store", "docstore/data", "--json"]));
+    assert_eq!(data["keys"], listed.len());
+    assert!(listed.contains(&json!({"key": "tree/a.txt"})));
+    assert!(ok(dir, &["list", "store"]).contains("  docstore/data\n"));
+    for verb in ["list", "dump"] {
+        let error = complains(dir, &[verb, "store", "nowhere"], 1);
+        assert!(error.contains("\"docstore/data\""), "names what is there: {error}");
+    }
+}
+
+#[test]
+fn dump_prints_a_line_per_key() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    let all = json_lines(&ok(dir, &["dump", "store"]));
+    let one = json_lines(&ok(dir, &["dump", "store", "docstore/data"]));
+    let keys: u64 = json_lines(&ok(dir, &["list", "store", "--json"]))
+        .iter()
+        .map(|line| line["keys"].as_u64().unwrap())
+        .sum();
+    assert_eq!(all.len() as u64, keys);
+    assert!(one.iter().all(|line| line["collection"] == "docstore/data"));
+    let line = one.iter().find(|line| line["key"] == "tree/a.txt").unwrap();
+    assert_eq!(line["value"], value(dir, "docstore/data", "tree/a.txt"));
+}
+
+/// Bytes that no key-value store wrote are shown with escapes, and can be asked for with them.
+#[test]
+fn raw_keys_and_values_are_escaped() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let db = siltstone::Db::open(dir.join("store")).unwrap();
+    db.put("raw", b"\xff\n", b"\xfe text").unwrap();
+    db.close().unwrap();
+    assert_eq!(ok(dir, &["get", "store", "raw", r"\xff\n", "--escaped"]), "\\xfe text\n");
+    assert_eq!(ok(dir, &["list", "store", "raw"]), "\\xff\\n\n");
+    let line: Value = serde_json::from_str(&ok(dir, &["dump", "store"])).unwrap();
+    let expected =
+        json!({"collection": "raw", "key_bytes": "\\xff\\n", "value_bytes": "\\xfe text"});
+    assert_eq!(line, expected);
+    complains(dir, &["get", "store", "raw", r"\q", "--escaped"], 2);
+}
+
+#[test]
+fn stats_draws_the_segments() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    let text = ok(dir, &["stats", "store"]);
+    for word in ["keys ", "log ", "index ", "watermark ", "open ", "[####", "% live"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let stats: Value = serde_json::from_str(&ok(dir, &["stats", "store", "--json"])).unwrap();
+    let lines = ok(dir, &["dump", "store"]).lines().count();
+    assert_eq!(stats["keys"], lines);
+    assert_eq!(stats["watermark"], stats["next_seqno"], "all of it was persisted");
+    assert_eq!(stats["open"]["clean"], true);
+    let segment = &stats["segments"][0];
+    let bytes = |field: &str| segment[field].as_u64().unwrap();
+    assert_eq!(bytes("log_bytes"), bytes("live_bytes") + bytes("dead_bytes"));
+}
+
+#[test]
+fn check_names_the_file_and_the_place_of_damage() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    assert!(ok(dir, &["check", "store"]).starts_with("ok: verified "));
+    let report: Value = serde_json::from_str(&ok(dir, &["check", "store", "--json"])).unwrap();
+    assert_eq!((&report["ok"], &report["defects"]), (&json!(true), &json!([])));
+
+    let segment = fs::read_dir(dir.join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[3000] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let output = siltstone(dir, &["check", "store"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    let text = stdout(&output);
+    assert!(text.contains("damage: store/") && text.contains(" at byte "), "{text}");
+    let output = siltstone(dir, &["check", "store", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(report["defects"][0]["file"].as_str().unwrap().ends_with(".seg"), "{report}");
+    assert!(report["defects"][0]["offset"].is_u64(), "{report}");
+}
+
+#[test]
+fn wrong_use_ends_with_one_line_and_code_2() {
+    let dir = tree();
+    let dir = dir.path();
+    for verb in ["list", "dump", "stats", "check"] {
+        let error = complains(dir, &[verb, "nowhere"], 2);
+        assert!(error.contains("there is no store in nowhere"), "{error}");
+    }
+    assert!(!dir.join("nowhere").exists(), "reading creates nothing");
+    for (args, word) in [
+        (&["ingest", "tree"][..], "--store"),
+        (&["ingest", "--store", "s"], "<PATH>"),
+        (&["ingest", "tree", "--store", "s", "--strategy", "x"], "upserts"),
+        (&["ingest", "tree", "--store", "s", "--chunk-size", "0"], "--chunk-size"),
+        (&["ingest", "tree", "--store", "s", "--chunk-overlap", "1024"], "--chunk-overlap"),
+        (&["ingest", "tree", "--store", "s", "--batch", "0"], "--batch"),
+        (&["ingest", "tree", "--store", "s", "--jobs", "0"], "--jobs"),
+        (&["ingest", "missing.txt", "--store", "s"], "missing.txt"),
+        (&["get", "s"], "<COLLECTION>"),
+        (&["melt", "s"], "melt"),
+        (&["stats", "s", "--what"], "--what"),
+    ] {
+        let error = complains(dir, args, 2);
+        assert!(error.contains(word), "{args:?}: {error}");
+    }
+    assert!(!dir.join("s").exists(), "wrong use creates nothing");
+    complains(dir, &["ingest", "tree", "--store", "tree/a.txt"], 2);
+    assert!(ok(dir, &["--help"]).contains("ingest"));
+    assert!(ok(dir, &["--version"]).starts_with("siltstone "));
+}
+
+/// `siltstone dump DIR | head -1` ends quietly.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = tree();
+    ingest(dir.path(), &["tree", "--chunk-size", "20", "--chunk-overlap", "0"]);
+    let mut child = command(dir.path(), &["dump", "store"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+/// While records come in, the store can be read; Ctrl-C then ends the writer although its input
+/// is silent, and everything it acknowledged is there.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_was_acknowledged_and_readers_may_look_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let args =
+        ["ingest", "-", "--stdin-format", "jsonl", "--store", "store", "--batch", "1", "--json"];
+    let mut child = command(dir, &args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for n in 0..20 {
+        writeln!(input, "{{\"id\": \"r{n}\", \"text\": \"record {n}\"}}").unwrap();
+    }
+    let there = || {
+        let output = siltstone(dir, &["list", "store", "docstore/ref_doc_info"]);
+        stdout(&output).lines().count()
+    };
+    while there() < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let error = complains(dir, &["ingest", "-", "--store", "store"], 2);
+    assert!(error.contains("open for writing in process"), "{error}");
+
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&report["interrupted"], &report["complete"]), (&json!(true), &json!(false)));
+    assert_eq!(counts(&report), [20, 0, 0, 0]);
+    assert_eq!(there(), 20);
+    ok(dir, &["check", "store"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn unreadable_files_are_named_and_their_documents_stay() {
+    use std::os::unix::fs::symlink;
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree", "tree/a.txt"]);
+    // A file that is not there any more when it is read: named on the command line through a link
+    // that leads nowhere, which no user may read, root included.
+    fs::remove_file(dir.join("tree/a.txt")).unwrap();
+    symlink("nowhere", dir.join("tree/a.txt")).unwrap();
+    let error = complains(dir, &["ingest", "tree/a.txt", "--store", "store"], 2);
+    assert!(error.contains("tree/a.txt"), "{error}");
+    let report = ingest(dir, &["tree"]);
+    assert_eq!(report["skipped"]["not_a_file"], 1);
+    assert!(keys(dir, "docstore/data").contains(&"tree/a.txt".to_owned()));
+}
