@@ -286,7 +286,9 @@ impl Core {
             if header.iter().take(read).all(|b| *b == 0) {
                 return Ok(());
             }
-            segment.write_at(&[0; FRAME_HEADER_LEN][..read], offset)
+            segment.write_at(&[0; FRAME_HEADER_LEN][..read], offset)?;
+            // Now, since a later sync that finds nothing new to sync would not do it.
+            segment.sync()
         };
         undo().map_err(|e| self.poison.set(e))
     }
@@ -331,7 +333,7 @@ impl Core {
         let Some(location) = Location::new(segment.slot, hint.offset) else { return false };
         let index = collection.index();
         let mut old_len = 0;
-        let is_same_key = |old: Location| self.is_same_key(key, old, &mut old_len);
+        let is_same_key = |old: Location| self.is_same_key(key, hint.hash, old, &mut old_len);
         match hint.kind {
             Kind::CreateCollection => {
                 collection.is_logged.store(true, Ordering::Release);
@@ -363,14 +365,21 @@ impl Core {
         }
     }
 
-    /// True if the record at `old`, whose hash is that of `key`, has that key; sets `old_len` then.
+    /// True if the record at `old`, to which the index leads for `hash`, is that of `key`; sets
+    /// `old_len` then.
     ///
-    /// A record that cannot be read is taken for the same key: 48 equal bits of hash say so, and
-    /// overwriting is what ends the damage.
-    pub(super) fn is_same_key(&self, key: &[u8], old: Location, old_len: &mut u64) -> bool {
+    /// A record that cannot be read, or is damaged, is taken for the same key: 48 equal bits of
+    /// hash say so, and overwriting is what ends the damage.
+    pub(super) fn is_same_key(
+        &self,
+        key: &[u8],
+        hash: u64,
+        old: Location,
+        old_len: &mut u64,
+    ) -> bool {
         let Ok(old) = self.read_record(old) else { return true };
         *old_len = old.header.record_len() as u64;
-        old.key() == key
+        old.key() == key || !self.is_other_key(&old, hash)
     }
 }
 

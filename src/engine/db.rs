@@ -328,8 +328,8 @@ impl Core {
         let mut values = vec![None; keys.len()];
         for (location, i) in wanted {
             let found = self.read_record(location)?;
-            let is_wanted = keys.get(i).is_some_and(|key| found.is(state.id, key));
-            if let (true, Some(value)) = (is_wanted, values.get_mut(i)) {
+            let (Some(key), Some(value)) = (keys.get(i), values.get_mut(i)) else { continue };
+            if self.is_record_of(state.id, key, location, &found)? {
                 self.verify_body(location, &found)?;
                 *value = Some(found.into_value());
             }

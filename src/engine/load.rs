@@ -168,7 +168,10 @@ impl Core {
         let index = collection.index();
         let mut old_len = 0;
         let is_same_key = |old: Location| match self.read_record(location) {
-            Ok(new) => self.is_same_key(new.key(), old, &mut old_len),
+            Ok(new) => {
+                self.is_same_key(new.key(), hint.hash, old, &mut old_len)
+                    || !self.is_other_key(&new, hint.hash)
+            }
             Err(_) => true,
         };
         let old = match hint.kind {

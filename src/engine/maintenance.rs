@@ -63,15 +63,20 @@ impl Core {
         {
             let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
             let target = target.min(self.options.segment_len);
-            let extended = active.file.allocate(target);
-            extended
-                .map_err(|e| WriteError::from_append(IoError::new("extend", &active.path, e)))?;
-            let edit = Edit::Resize { id: active.id, len: target };
-            self.manifest.lock().append(&edit, &self.poison)?;
+            self.extend_active(&active, target)?;
             log.capacity = target;
             return Ok(());
         }
         self.rotate(log, need)
+    }
+
+    /// Makes the file of the active segment `len` bytes long, durably, and only then notes the
+    /// length: a file that is shorter than noted is damaged.
+    fn extend_active(&self, active: &Segment, len: u64) -> Result<(), WriteError> {
+        let extended = active.file.allocate(len);
+        extended.map_err(|e| WriteError::from_append(IoError::new("extend", &active.path, e)))?;
+        active.sync().map_err(|e| self.poison.set(e))?;
+        self.manifest.lock().append(&Edit::Resize { id: active.id, len }, &self.poison)
     }
 
     /// Ends the active segment, if there is one, and makes the prepared one active. If none is

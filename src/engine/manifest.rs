@@ -131,7 +131,8 @@ impl ManifestFile {
         let mut bytes = Vec::new();
         manifest::encode_edit(&mut bytes, self.salt, self.end, edit).map_err(invalid)?;
         if let Err(e) = write_all_at(&**file, &bytes, self.end) {
-            if let Err(e) = file.set_len(self.end) {
+            // Gone for good before anything is done about the failure: the edit may be there whole.
+            if let Err(e) = file.set_len(self.end).and_then(|()| file.sync_data()) {
                 return Err(poison.set(IoError::new("cut", &self.path, e)));
             }
             return Err(WriteError::from_append(IoError::new("write", &self.path, e)));

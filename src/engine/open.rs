@@ -317,20 +317,15 @@ impl Core {
         let offset = log.offset;
         drop(log);
         self.sync_upto(next_seqno)?;
-        let mut cut_to = None;
-        if let Some(active) = active
-            && active.file_len().map_err(WriteError::Io)? > offset
-        {
-            active
-                .file
-                .set_len(offset)
-                .map_err(|e| WriteError::Io(IoError::new("cut", &active.path, e)))?;
-            active.sync().map_err(|e| self.poison.set(e))?;
-            cut_to = Some((active.id, offset));
-        }
         self.drop_prepared()?;
-        let edit = Edit::Close { watermark: next_seqno, active: cut_to };
-        self.manifest.lock().append(&edit, &self.poison)
+        let end = active.as_ref().map(|active| (active.id, offset));
+        let edit = Edit::Close { watermark: next_seqno, active: end };
+        self.manifest.lock().append(&edit, &self.poison)?;
+        if let Some(active) = active {
+            // Room that cannot be given back is no harm: what matters is in the manifest.
+            let _ = active.file.set_len(offset);
+        }
+        Ok(())
     }
 }
 

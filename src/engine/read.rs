@@ -10,7 +10,7 @@ use super::options::Verify;
 use super::segments::Segment;
 use crate::format::hint;
 use crate::format::record::{RECORD_HEADER_LEN, Record, RecordHeader};
-use crate::index::{Index, Location};
+use crate::index::{Index, Location, index_hash};
 
 /// A value as it stands in the log: a piece of a mapped segment, or a buffer of its own.
 ///
@@ -126,11 +126,38 @@ impl Core {
     ) -> Result<Option<(Location, Found)>, ReadError> {
         for location in index.find(self.hash_key(key)) {
             let found = self.read_record(location)?;
-            if found.is(collection, key) {
+            if self.is_record_of(collection, key, location, &found)? {
                 return Ok(Some((location, found)));
             }
         }
         Ok(None)
+    }
+
+    /// True if `found`, to which the index led for `key`, is the record of `key`.
+    pub(super) fn is_record_of(
+        &self,
+        collection: u32,
+        key: &[u8],
+        location: Location,
+        found: &Found,
+    ) -> Result<bool, ReadError> {
+        if found.is(collection, key) {
+            return Ok(true);
+        }
+        self.check_intact(location, found)?;
+        if self.is_other_key(found, self.hash_key(key)) {
+            return Ok(false);
+        }
+        let what = "the record of another key stands here";
+        Err(self.segment(location)?.corruption(location.offset(), what).into())
+    }
+
+    /// Whether a record with a key that differs from the one that was looked for is where it
+    /// belongs: whole, and of a key with the same hash. Else it is damaged, or a copy of another
+    /// record has been written over it.
+    pub(super) fn is_other_key(&self, found: &Found, hash: u64) -> bool {
+        index_hash(self.hash_key(found.key())) == index_hash(hash)
+            && found.record().body_is_intact()
     }
 
     /// The hash of a key in this store.
@@ -177,18 +204,23 @@ impl Core {
             (Verify::Once, Bytes::Mapped(segment)) => Some(segment),
             _ => None,
         };
-        if !found.record().body_is_intact() {
-            let segment = self.segment(location)?;
-            let what = format!(
-                "record checksum does not match, key {}",
-                found.key().escape_ascii().to_string().chars().take(64).collect::<String>()
-            );
-            return Err(segment.corruption(offset, what).into());
-        }
+        self.check_intact(location, found)?;
         if let Some(segment) = once {
             segment.set_verified(offset);
         }
         Ok(())
+    }
+
+    fn check_intact(&self, location: Location, found: &Found) -> Result<(), ReadError> {
+        if found.record().body_is_intact() {
+            return Ok(());
+        }
+        let segment = self.segment(location)?;
+        let what = format!(
+            "record checksum does not match, key {}",
+            found.key().escape_ascii().to_string().chars().take(64).collect::<String>()
+        );
+        Err(segment.corruption(location.offset(), what).into())
     }
 
     /// The segment of `location`.

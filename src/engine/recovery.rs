@@ -44,7 +44,7 @@ pub enum Case {
     IncompleteBatch,
     /// The log ends, or is damaged, below the watermark.
     BelowWatermark,
-    /// A file is shorter than it was made, without a frame being torn.
+    /// The file of an unsealed segment is shorter than it was: its end may have held anything.
     ShortFile,
     /// Hints or footer of a sealed segment are damaged; its records are not.
     DamagedHints,
@@ -113,11 +113,12 @@ impl Case {
     /// What is done about it.
     pub fn decision(self) -> Decision {
         match self {
-            Case::ShortFile | Case::TornManifest => Decision::Report,
+            Case::TornManifest => Decision::Report,
             Case::TornTail | Case::Gap | Case::IncompleteBatch => Decision::Cut,
             Case::DamagedHints => Decision::Rescan,
             Case::DeadSegment | Case::UnlistedEmptySegment => Decision::Remove,
             Case::BelowWatermark
+            | Case::ShortFile
             | Case::DamagedSealed
             | Case::DamagedHeader
             | Case::ForeignSegment

@@ -136,12 +136,9 @@ pub(super) fn scan_tail(
     let mut has_prepared = false;
     for (i, (segment, made_len)) in unsealed.iter().enumerate() {
         let mut window = Window::new(segment)?;
-        if window.file_len < *made_len {
-            let what = format!("has {} bytes, was made with {made_len}", window.file_len);
-            report.note(Case::ShortFile, &segment.path, window.file_len, what);
-        }
         if stop.is_some() {
             // Behind the end: only the watermarks in it still matter.
+            check_len(segment, window.file_len, *made_len)?;
             if scanner.search_watermarks(&mut window, SEGMENT_HEADER_LEN)? {
                 out.dropped.push(Arc::clone(segment));
             } else if has_prepared {
@@ -161,6 +158,7 @@ pub(super) fn scan_tail(
                 None => false,
             };
             if !is_full {
+                check_len(segment, window.file_len, *made_len)?;
                 let offset = segment.end() + bad_at;
                 stop = Some(Stop { segment: Arc::clone(segment), offset, what, is_dirty });
             }
@@ -180,6 +178,16 @@ pub(super) fn scan_tail(
     out.is_in_batch = scanner.in_batch && !scanner.staged.is_empty();
     out.next_seqno = scanner.expected;
     Ok(out)
+}
+
+/// A segment is on record with a length that was durable before, and is cut only after the shorter
+/// one is on record: a file shorter than that has lost something, perhaps the newest watermarks.
+fn check_len(segment: &Segment, len: u64, made_len: u64) -> Result<(), OpenError> {
+    if len < made_len {
+        let what = format!("has {len} bytes, had {made_len}");
+        return Err(refuse(Case::ShortFile, &segment.path, len, what));
+    }
+    Ok(())
 }
 
 impl TailSegment {

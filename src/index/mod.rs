@@ -89,14 +89,14 @@ fn make_shards() -> Box<[RwLock<Table>]> {
     (0..SHARDS).map(|i| RwLock::new(Table::new(64 + 26 * i / SHARDS))).collect()
 }
 
-/// The part of a hash that a table keeps: its upper 48 bits.
-fn table_hash(hash: u64) -> u64 {
+/// The part of a hash that the index keeps: its upper 48 bits.
+pub(crate) fn index_hash(hash: u64) -> u64 {
     hash >> 16 & LOCATION_MAX
 }
 
-/// The shard of a table hash: its low byte. (Tables order by the high bits.)
-fn shard_of(table_hash: u64) -> usize {
-    usize::from(table_hash.to_le_bytes()[0])
+/// The shard of an index hash: its low byte. (Tables order by the high bits.)
+fn shard_of(hash: u64) -> usize {
+    usize::from(hash.to_le_bytes()[0])
 }
 
 impl Index {
@@ -126,7 +126,7 @@ impl Index {
 
     /// The locations whose key has `hash`: in practice one or none.
     pub(crate) fn find(&self, hash: u64) -> Candidates {
-        let hash = table_hash(hash);
+        let hash = index_hash(hash);
         if let Some(shards) = self.shards.get() {
             return Candidates::collect(&shards[shard_of(hash)].read(), hash);
         }
@@ -159,7 +159,7 @@ impl Index {
         location: Location,
         mut is_key: impl FnMut(Location) -> bool,
     ) -> Option<Location> {
-        let hash = table_hash(hash);
+        let hash = index_hash(hash);
         let old =
             self.with_table(hash, |table| table.insert(hash, location.0, |l| is_key(Location(l))));
         if old.is_none() {
@@ -175,7 +175,7 @@ impl Index {
         hash: u64,
         mut is_key: impl FnMut(Location) -> bool,
     ) -> Option<Location> {
-        let hash = table_hash(hash);
+        let hash = index_hash(hash);
         let old = self.with_table(hash, |table| table.remove(hash, |l| is_key(Location(l))));
         if old.is_some() {
             self.len.fetch_sub(1, Ordering::Relaxed);

@@ -143,3 +143,33 @@ impl KvStore for MemoryKv {
         Box::pin(std::future::ready(Ok(())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: readers see all of a batch or nothing, which the contract does not ask but this store
+    /// promises. Method: what is read second is at least as new as what is read first.
+    #[test]
+    fn a_batch_is_seen_whole_or_not_at_all() {
+        let kv = MemoryKv::new();
+        let number =
+            |collection: &str| kv.get(collection, b"k").expect("get").and_then(|v| v.as_int());
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..20_000i64 {
+                    let mut batch = KvBatch::new();
+                    batch.put("a", b"k", &Value::Int(n)).expect("put");
+                    batch.put("b", b"k", &Value::Int(n)).expect("put");
+                    kv.write(batch, Durability::Buffered).expect("write");
+                }
+            });
+            while !writer.is_finished() {
+                let (b, a) = (number("b"), number("a"));
+                assert!(a >= b, "b shows {b:?}, and then a still {a:?}");
+                let (a, b) = (number("a"), number("b"));
+                assert!(b >= a, "a shows {a:?}, and then b still {b:?}");
+            }
+        });
+    }
+}

@@ -152,7 +152,8 @@ impl KvBatch {
 /// - A collection exists once something was written to it; reading creates nothing
 ///   (LlamaIndex's `MutableMappingKVStore` creates empty ones on read).
 /// - The store owns its copy of a value: changing what was put or got changes nothing stored.
-/// - [`KvStore::write`] is atomic over all its collections, also across a crash.
+/// - [`KvStore::write`] is all or nothing over all its collections, also across a crash. Who reads
+///   at the same time may see its operations appear one after another, in their order.
 /// - Writes are visible to readers before they are durable; [`KvStore::persist`] makes all of
 ///   them durable, [`Durability::Sync`] the one.
 /// - Iteration is in no promised order.

@@ -5,7 +5,7 @@ use siltstone::kv::{Map, Text, Value, json};
 use crate::Outcome;
 
 /// Replaces `{"$float": "nan"}` and its like by the float.
-pub fn decode_floats(value: Value) -> Value {
+pub(crate) fn decode_floats(value: Value) -> Value {
     match value {
         Value::List(list) => Value::List(list.into_iter().map(decode_floats).collect()),
         Value::Map(map) => {
@@ -19,7 +19,7 @@ pub fn decode_floats(value: Value) -> Value {
 }
 
 /// Checks one outcome against the recorded one.
-pub fn check(op: &str, recorded: &Value, outcome: Outcome) -> Result<(), String> {
+pub(crate) fn check(op: &str, recorded: &Value, outcome: Outcome) -> Result<(), String> {
     let text = |field: &str| recorded.get(field).and_then(Value::as_text);
     let actual = match (outcome, text("error_type")) {
         (Err(raised), Some(class)) => {

@@ -12,7 +12,7 @@ use siltstone::stores::{
 use crate::kvstore::block_on;
 use crate::{Backend, Op, Outcome, Raised, Runner};
 
-pub struct DocRunner<'a> {
+pub(crate) struct DocRunner<'a> {
     backend: &'a mut dyn Backend,
     options: DocumentStoreOptions,
     /// Absent only while the store is closed.
@@ -20,7 +20,7 @@ pub struct DocRunner<'a> {
 }
 
 impl<'a> DocRunner<'a> {
-    pub fn new(backend: &'a mut dyn Backend, init: &Value) -> Result<Self, String> {
+    pub(crate) fn new(backend: &'a mut dyn Backend, init: &Value) -> Result<Self, String> {
         let text = |field: &str| match init.get(field) {
             Some(Value::Text(text)) => text.to_string(),
             _ => String::new(),

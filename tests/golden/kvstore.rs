@@ -7,14 +7,14 @@ use siltstone::kv::{DEFAULT_COLLECTION, KvBatch, KvError, KvStore, Map, Text, Va
 
 use crate::{Backend, Op, Outcome, Raised, Runner};
 
-pub struct KvRunner<'a> {
+pub(crate) struct KvRunner<'a> {
     backend: &'a mut dyn Backend,
     /// Absent only while the store is closed.
     store: Option<Arc<dyn KvStore>>,
 }
 
 impl<'a> KvRunner<'a> {
-    pub fn new(backend: &'a mut dyn Backend, init: &Value) -> Result<Self, String> {
+    pub(crate) fn new(backend: &'a mut dyn Backend, init: &Value) -> Result<Self, String> {
         let store = backend.open();
         load(&*store, init.get("data")).map_err(|e| e.to_string())?;
         Ok(KvRunner { backend, store: Some(store) })
@@ -101,4 +101,4 @@ fn records(records: Vec<(Vec<u8>, Value)>) -> Value {
     records.into_iter().map(|(key, value)| (text(key), value)).collect::<Map>().into()
 }
 
-pub use pollster::block_on;
+pub(crate) use pollster::block_on;

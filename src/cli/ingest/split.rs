@@ -96,17 +96,17 @@ mod tests {
 
     #[test]
     fn pieces_are_where_they_say_they_are() {
-        let splitter = Splitter::new(100, 20).expect("valid");
+        let splitter = Splitter::new(300, 120).expect("valid");
         let text = words(5000);
         let chars: Vec<char> = text.chars().collect();
         let pieces = splitter.split(&text);
-        assert!(pieces.len() > 500);
+        assert!(pieces.len() > 150);
         let mut covered = 0;
         for piece in &pieces {
             let by_bytes = &text[piece.bytes.clone()];
             let by_chars: String = chars[piece.chars.clone()].iter().collect();
             assert_eq!(by_bytes, by_chars);
-            assert!(piece.chars.len() <= 100 && !by_chars.is_empty());
+            assert!(piece.chars.len() <= 300 && !by_chars.is_empty());
             // Nothing but white space is left out.
             let gap: String =
                 chars[covered.min(piece.chars.start)..piece.chars.start].iter().collect();

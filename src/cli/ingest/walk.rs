@@ -44,9 +44,9 @@ In directories these are read: .txt .md .rst .adoc .org .tex .html .xml .css .cs
 command line are read whatever they are called. Text must be UTF-8 without NUL bytes. Hidden files \
 and what .gitignore or .ignore leaves out are passed over; others are skipped and counted.
 
-.jsonl and .ndjson hold one record per line: {\"id\": \"..\", \"text\": \"..\", \"metadata\": {..}, \
-\"embedding\": [..]}. Only text is needed; the id defaults to path:line, other fields are ignored. \
-A record with an embedding becomes one chunk.
+.jsonl and .ndjson hold one record per line: {\"id\": \"..\", \"text\": \"..\", \
+\"metadata\": {..}, \"embedding\": [..]}. Only text is needed; the id defaults to path:line, other \
+fields are ignored. A record with an embedding becomes one chunk.
 
 Exit code: 0 done, 2 wrong use or failure (what was stored before it stays), 130 stopped by Ctrl-C \
 (everything reported is on disk). Run the same command again to go on.";

@@ -281,7 +281,6 @@ fn report_agrees(
             Case::TornTail
                 | Case::Gap
                 | Case::IncompleteBatch
-                | Case::ShortFile
                 | Case::UnlistedEmptySegment
                 | Case::DeadSegment
                 | Case::TornManifest

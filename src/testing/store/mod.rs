@@ -3,9 +3,11 @@
 //! is here, so that fuzz targets and planted bugs go through the same code.
 
 mod crash;
+mod damage;
 mod run;
 mod workload;
 
 pub use crash::{CrashTest, Tally};
+pub use damage::{Damage, Outcomes, Specimen};
 pub use run::{Run, Violation, contents_of, fingerprint_of};
 pub use workload::{Step, Workload};

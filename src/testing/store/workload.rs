@@ -73,8 +73,10 @@ pub(in crate::testing) fn options(sim: &SimVfs, segment_len: u64) -> Options {
         .vfs(Arc::new(sim.clone()))
         .segment_len(segment_len)
         .inline_maintenance(true)
-        .store_id(*b"siltstone-tests!")
+        .store_id(*STORE_ID)
 }
+
+const STORE_ID: &[u8; 16] = b"siltstone-tests!";
 
 /// A batch of 1 to 8 operations; a large one has more than fits into a segment, or a value that
 /// does not.

@@ -1,0 +1,171 @@
+//! Damaged files: the data is the same, or the cut is reported and lies above the watermark, or an
+//! error names file and offset. Nothing else, and no panic.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use siltstone::testing::Rng;
+use siltstone::testing::store::{Damage, Outcomes, Specimen};
+
+fn specimens() -> [Specimen; 3] {
+    [Specimen::closed(), Specimen::killed(), Specimen::sealed()]
+}
+
+/// Damages the file at `path` and fails the test, with the place, if that is not borne.
+fn damage(
+    specimen: &Specimen,
+    path: &PathBuf,
+    what: std::fmt::Arguments<'_>,
+    damage: Damage,
+    outcomes: &mut Outcomes,
+    change: impl FnOnce(&mut Vec<u8>),
+) {
+    if let Err(e) = specimen.damage(path, damage, outcomes, change) {
+        panic!("store {:?}, {}, {what}: {e}", specimen.name, path.display());
+    }
+}
+
+fn report(what: &str, specimen: &Specimen, outcomes: Outcomes, started: Instant) {
+    let rate = outcomes.total() as f64 / started.elapsed().as_secs_f64();
+    println!("damage: {what}, store {:?}: {outcomes:?}, {rate:.0} a second", specimen.name);
+}
+
+#[test]
+fn every_flipped_bit_is_borne() {
+    for specimen in specimens() {
+        let (mut outcomes, started) = (Outcomes::default(), Instant::now());
+        let mut bits = 0;
+        for (path, bytes) in &specimen.files {
+            for bit in 0..bytes.len() * 8 {
+                bits += 1;
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("bit {bit}"),
+                    Damage::Other,
+                    &mut outcomes,
+                    |bytes| {
+                        bytes[bit / 8] ^= 1 << (bit % 8);
+                    },
+                );
+            }
+        }
+        report("bits flipped", &specimen, outcomes, started);
+        assert_eq!(outcomes.total(), bits);
+        assert!(bits > 10_000 && outcomes.refused > 0 && outcomes.noticed > 0, "{outcomes:?}");
+        if specimen.name == "closed" {
+            assert_eq!(outcomes.cut, 0, "everything was durable when it was closed");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_borne() {
+    for specimen in specimens() {
+        let (mut outcomes, started) = (Outcomes::default(), Instant::now());
+        for (path, bytes) in &specimen.files {
+            for len in 0..bytes.len() {
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("cut to {len}"),
+                    Damage::Other,
+                    &mut outcomes,
+                    |bytes| {
+                        bytes.truncate(len);
+                    },
+                );
+            }
+            for more in [1, 8, 63, 512, 5000] {
+                damage(
+                    &specimen,
+                    path,
+                    format_args!("{more} zeros added"),
+                    Damage::Room,
+                    &mut outcomes,
+                    |b| {
+                        b.resize(b.len() + more, 0);
+                    },
+                );
+            }
+        }
+        report("truncated", &specimen, outcomes, started);
+        assert_eq!(outcomes.cut + outcomes.wiped, 0, "a truncation cannot be mistaken");
+    }
+}
+
+#[test]
+fn every_missing_file_is_borne() {
+    for specimen in specimens() {
+        let (mut outcomes, started) = (Outcomes::default(), Instant::now());
+        for path in specimen.files.keys() {
+            let mut files = specimen.files.clone();
+            files.remove(path);
+            let judged = specimen.judge(path, &files, Damage::Other, &mut outcomes);
+            judged.unwrap_or_else(|e| panic!("{:?} without {path:?}: {e}", specimen.name));
+        }
+        report("files missing", &specimen, outcomes, started);
+        // All but the lock file are needed.
+        assert_eq!((outcomes.refused, outcomes.same), (specimen.files.len() as u64 - 1, 1));
+    }
+}
+
+#[test]
+fn sectors_wiped_doubled_or_scrambled_are_borne() {
+    for specimen in specimens() {
+        let (mut outcomes, started) = (Outcomes::default(), Instant::now());
+        for (path, bytes) in &specimen.files {
+            for sector in [64, 512] {
+                for at in (0..bytes.len()).step_by(sector) {
+                    let end = (at + sector).min(bytes.len());
+                    let here = format_args!("{sector} bytes at {at}");
+                    damage(&specimen, path, here, Damage::Wiped, &mut outcomes, |b| {
+                        b[at..end].fill(0);
+                    });
+                    damage(&specimen, path, here, Damage::Other, &mut outcomes, |b| {
+                        Rng::new(at as u64).fill(&mut b[at..end]);
+                    });
+                    for from in (0..bytes.len()).step_by(sector) {
+                        damage(&specimen, path, here, Damage::Doubled, &mut outcomes, |b| {
+                            let len = (end - at).min(b.len() - from);
+                            b.copy_within(from..from + len, at);
+                        });
+                    }
+                }
+            }
+        }
+        report("sectors", &specimen, outcomes, started);
+        assert!(outcomes.total() > 100);
+    }
+}
+
+/// Files of one store among those of another, and files under each other's names.
+#[test]
+fn files_in_the_wrong_place_are_borne() {
+    let specimens = specimens();
+    let mut outcomes = Outcomes::default();
+    for specimen in &specimens {
+        for path in specimen.files.keys() {
+            for (from, other) in specimens.iter().flat_map(|s| &s.files) {
+                let is_own = specimen.files.get(path) == Some(other);
+                let is_lock = path.ends_with("LOCK");
+                // A manifest of a store with the same id is an older copy, which is another
+                // matter: what it lists is judged by what is there.
+                if !is_own && !is_lock && !from.ends_with("MANIFEST") {
+                    let here = format_args!("replaced by {}", from.display());
+                    damage(specimen, path, here, Damage::Other, &mut outcomes, |b| {
+                        b.clone_from(other)
+                    });
+                }
+            }
+        }
+        let mut files = specimen.files.clone();
+        for name in ["._0000000000000001.seg", ".DS_Store", "1.seg", "notes.txt", "MANIFEST.tmp"] {
+            files.insert(specimen.path(name), b"not of the store".to_vec());
+        }
+        let db = Specimen::open(&files).unwrap();
+        assert!(db.recovery_report().notes.is_empty(), "{:?}", db.recovery_report());
+        assert_eq!(siltstone::testing::store::contents_of(&db).unwrap(), *specimen.contents());
+    }
+    println!("damage: files in the wrong place: {outcomes:?}");
+}
