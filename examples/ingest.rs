@@ -10,6 +10,8 @@
 //! [`DocumentBatch`](siltstone::stores::DocumentBatch) writes several documents all or nothing,
 //! and durability is asked for once per batch.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@
 //! in the middle of one. Then it opens the store, looks at what recovery reports, finds where it
 //! has to go on, and does.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;

@@ -5,6 +5,8 @@
 //! cargo run --release --example storage_context
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 
 use siltstone::StorageContext;
