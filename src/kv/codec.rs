@@ -32,15 +32,15 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
-//! *Repeats.* Texts in the forms 0x08, 0x0e and 0x80 that are at least [`REPEAT_LEN_MIN`] bytes long
-//! are remembered, the last [`REPEAT_BACK_MAX`] of them; `back` counts from the newest, 0. A
+//! *Repeats.* Texts in the forms 0x08, 0x0e and 0x80 of at least [`REPEAT_LEN_MIN`] bytes are
+//! remembered, the last [`REPEAT_BACK_MAX`] of them; `back` counts from the newest, 0. A
 //! document's text, which LlamaIndex holds twice, and the metadata that nodes repeat of each other
 //! are so stored once. What repeats make of a value is at most [`REPEAT_GROWTH_MAX`] times the
 //! bytes that are stored, whatever the bytes say: a writer that would exceed that writes in full.
 //!
 //! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
-//! Writers use the shortest form that fits; readers accept any. A list of floats is packed as f32 only if every
-//! element comes back bit for bit, so embeddings computed in single precision take half the room
+//! Writers use the shortest form that fits; readers accept any. A list of floats is packed as f32
+//! only if every element comes back bit for bit, so embeddings computed in single precision take half the room
 //! and nothing is ever rounded.
 //!
 //! Worked example, `{"text": "hi", "n": -1}`:
