@@ -228,12 +228,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     if report.interrupted {
         return Ok(Outcome::Interrupted);
     }
-    match (report.counts.unreadable(), report.counts.bad_records()) {
-        (0, 0) => Ok(Outcome::Yes),
-        (files, records) => Err(Failure::new(format!(
-            "{} and {} could not be read, see above; all else is stored, mend them and run again",
-            plural(files, "file"),
-            plural(records, "record")
-        ))),
+    let unread = [(report.counts.unreadable(), "file"), (report.counts.bad_records(), "record")];
+    let unread: Vec<String> =
+        unread.iter().filter(|(n, _)| *n > 0).map(|(n, noun)| plural(*n, noun)).collect();
+    if unread.is_empty() {
+        return Ok(Outcome::Yes);
     }
+    Err(Failure::new(format!(
+        "{} could not be read, see above; all else is stored, mend what is wrong and run again",
+        unread.join(" and ")
+    )))
 }
