@@ -1,4 +1,5 @@
 //! The program, run as a process: every verb, its exit codes, its output for machines, wrong use.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,5 @@
 //! Mistakes that the crash, damage and fault tests have found, one small test each.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a reader of the source relies on, checked: the direction of dependencies between the
 //! layers, where `unsafe` and `std::fs` may stand, that DESIGN.md names only what exists, that no
 //! leftovers are committed. Sizes are reported, not judged.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: panics and reports")]
 
 use std::collections::BTreeMap;
 use std::fs;

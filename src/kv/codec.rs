@@ -40,8 +40,8 @@
 //!
 //! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
 //! Writers use the shortest form that fits; readers accept any. A list of floats is packed as f32
-//! only if every element comes back bit for bit, so embeddings computed in single precision take half the room
-//! and nothing is ever rounded.
+//! only if every element comes back bit for bit: embeddings computed in single precision take half
+//! the room and nothing is ever rounded.
 //!
 //! Worked example, `{"text": "hi", "n": -1}`:
 //!

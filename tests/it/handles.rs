@@ -74,7 +74,7 @@ fn readers_may_open_at_any_moment() {
         while !done.load(std::sync::atomic::Ordering::Acquire) {
             let reader = Options::new().read_only(true).open(dir.path()).unwrap();
             let len = reader.len("c");
-            assert!(len >= last && len % 10 == 0, "{len} after {last}");
+            assert!(len >= last && len.is_multiple_of(10), "{len} after {last}");
             last = len;
         }
     });
