@@ -152,7 +152,15 @@ impl Core {
         let vfs = &self.options.vfs;
         let (header, salt) = SegmentHeader { store: self.store_id, id, epoch: self.epoch }.encode();
         let create = || {
-            let file = vfs.open(&path, OpenMode::CreateNew).map_err(|e| ("create", e))?;
+            let file = match vfs.open(&path, OpenMode::CreateNew) {
+                // In no manifest: what an earlier failure could not remove.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    vfs.remove(&path).map_err(|e| ("remove", e))?;
+                    vfs.open(&path, OpenMode::CreateNew)
+                }
+                opened => opened,
+            };
+            let file = file.map_err(|e| ("create", e))?;
             file.allocate(len).map_err(|e| ("allocate", e))?;
             crate::vfs::write_all_at(&*file, &header, 0).map_err(|e| ("write", e))?;
             // A failed sync of a file that nobody relies on yet: the file goes, the error is told.
@@ -160,8 +168,7 @@ impl Core {
             Ok(file)
         };
         let file = create().map_err(|(op, e): (_, std::io::Error)| {
-            // A file of that name is what an earlier failure could not remove: gone now or next
-            // time.
+            // Gone now or next time.
             let _ = vfs.remove(&path);
             WriteError::from_append(IoError::new(op, &path, e))
         })?;

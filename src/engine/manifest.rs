@@ -68,6 +68,10 @@ impl ManifestFile {
         let path = dir.join(FILE_NAME);
         let file =
             vfs.open(&path, OpenMode::ReadWrite).map_err(|e| IoError::new("open", &path, e))?;
+        // The last process may have been killed between a write, or the rename, and its sync:
+        // what was read becomes durable before anything is built on it.
+        file.sync_data().map_err(|e| IoError::new("sync", &path, e))?;
+        vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?;
         Ok(ManifestFile {
             path,
             file: Some(file),

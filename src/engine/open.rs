@@ -187,9 +187,6 @@ impl Core {
             }
         }
         let vfs = Arc::clone(&self.options.vfs);
-        if !is_clean {
-            vfs.sync_dir(&self.dir).map_err(|e| IoError::new("sync directory", &self.dir, e))?;
-        }
         let manifest = self.manifest.get_mut();
         let leaving = || tail.dropped.iter().chain(&tail.unused);
         if leaving().next().is_some() {

@@ -53,6 +53,9 @@ pub enum Fault {
     /// A read or a write handles at most this many bytes and says so. Other calls are not
     /// affected.
     Short(usize),
+    /// The process is killed: this call and all later ones do nothing and leave no trace, until
+    /// the plan is taken away.
+    Kill,
 }
 
 impl Fault {

@@ -145,6 +145,7 @@ struct Disk {
     quota: Option<usize>,
     /// The process that uses the disk is being killed: nothing gets through any more.
     is_cut_off: bool,
+    failed_syncs: usize,
 }
 
 struct SimFile {
@@ -216,6 +217,11 @@ impl SimVfs {
         self.disk.lock().is_cut_off = false;
     }
 
+    /// How many syncs have failed.
+    pub fn failed_syncs(&self) -> usize {
+        self.disk.lock().failed_syncs
+    }
+
     /// How many operations were recorded: a moment of the run. A power cut "at `n`" happens when
     /// the first `n` operations were done.
     pub fn position(&self) -> usize {
@@ -247,7 +253,9 @@ impl SimVfs {
     /// Makes calls fail as `plan` says; the calls it counts are counted from now on. `None`:
     /// nothing fails any more.
     pub fn set_fault(&self, plan: Option<FaultPlan>) {
-        self.disk.lock().faults.set(plan);
+        let mut disk = self.disk.lock();
+        disk.faults.set(plan);
+        disk.is_cut_off = false;
     }
 
     /// How many calls were made on this disk and its files.
@@ -290,7 +298,9 @@ impl<'a> Call<'a> {
             return Err(os_error(Fault::EIO));
         }
         let fault = disk.faults.meet(kind);
+        disk.is_cut_off |= fault == Some(Fault::Kill);
         match fault {
+            Some(Fault::Kill) => Err(os_error(Fault::EIO)),
             Some(Fault::Error(code)) => Err(os_error(code)),
             _ => Ok(Call { disk, fault }),
         }
@@ -317,6 +327,7 @@ impl Disk {
 
     fn fail_sync(&mut self, op: Op) {
         if !self.is_cut_off {
+            self.failed_syncs += 1;
             self.ops.push(op);
         }
     }

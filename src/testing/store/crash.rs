@@ -34,6 +34,7 @@ pub struct CrashTest {
     /// What was done so far.
     pub tally: Tally,
     seen: HashSet<u64>,
+    cut_max: usize,
 }
 
 /// What a state was found to hold, for when it comes up again.
@@ -49,7 +50,7 @@ impl CrashTest {
     /// A test that goes so far.
     pub fn new(options: CrashOptions, deep_options: CrashOptions, deep_every: u64) -> Self {
         let (tally, seen) = (Tally::default(), HashSet::new());
-        CrashTest { options, deep_options, deep_every, tally, seen }
+        CrashTest { options, deep_options, deep_every, tally, seen, cut_max: usize::MAX }
     }
 
     /// The hashes of all states seen.
@@ -73,6 +74,25 @@ impl CrashTest {
             let repro = Repro { seed, at };
             Violation(format!("REPRO {repro}\n{e}"))
         })
+    }
+
+    /// Looks at every crash state up to `cut_max` of a run that was made by other means.
+    ///
+    /// # Errors
+    ///
+    /// The first violation.
+    pub fn look_at(
+        &mut self,
+        sim: &SimVfs,
+        history: &History,
+        workload: &Workload,
+        cut_max: usize,
+    ) -> Result<(), Violation> {
+        self.cut_max = cut_max;
+        let place = Place { dir: &workload.dir, segment_len: workload.segment_len };
+        let mut at = Vec::new();
+        self.look(sim, history, &place, &mut at)
+            .map_err(|e| Violation(format!("at {at:?}: {e}\n{}", sim.trace().join("\n"))))
     }
 
     /// Looks at the one state that `repro` names.
@@ -112,6 +132,9 @@ impl CrashTest {
         let mut found = Found::new();
         let mut states = sim.crash_states(options);
         while let Some(state) = states.next() {
+            if state.point.cut > self.cut_max {
+                break;
+            }
             self.tally.states += 1;
             at.push(state.point);
             if let Some(print) = found.get(&state.hash) {

@@ -4,10 +4,12 @@
 
 mod crash;
 mod damage;
+mod faults;
 mod run;
 mod workload;
 
 pub use crash::{CrashTest, Tally};
 pub use damage::{Damage, Outcomes, Specimen};
+pub use faults::{FaultTally, FaultTest, Moment};
 pub use run::{Run, Violation, contents_of, fingerprint_of};
 pub use workload::{Step, Workload};

@@ -26,12 +26,15 @@ pub struct Run {
     segment_len: u64,
     db: Option<Db>,
     history: History,
-    /// A write or a sync failed in such a way that nobody knows what is on the disk.
-    in_doubt: bool,
+    /// A write or a sync failed in such a way that nobody knows what is on the disk: it is this
+    /// state or a later one.
+    in_doubt: Option<usize>,
     /// Calls are made to fail: errors are answers, not violations.
     faults: bool,
     /// Errors that were returned.
     errors: u64,
+    /// The moment of the first open after a sync had failed.
+    trusted: Option<usize>,
 }
 
 /// The fingerprint of everything in the store, read key by key and verified.
@@ -76,9 +79,10 @@ impl Run {
             segment_len: workload.segment_len,
             db: None,
             history: History::new(),
-            in_doubt: false,
+            in_doubt: None,
             faults,
             errors: 0,
+            trusted: None,
         }
     }
 
@@ -98,6 +102,11 @@ impl Run {
         Ok((sim, run.history))
     }
 
+    /// Goes on with a store that a run has left on its disk.
+    pub fn resume(sim: &SimVfs, workload: &Workload, history: History) -> Self {
+        Run { history, ..Run::new(sim, workload, false) }
+    }
+
     /// What is known about the store.
     pub fn history(&self) -> &History {
         &self.history
@@ -113,9 +122,16 @@ impl Run {
         self.errors
     }
 
+    /// The moment up to which a power cut leaves a legal state: that of the first open after a
+    /// failed sync. Such an open finds in the page cache what may never reach the disk, whatever
+    /// later syncs say, and nothing tells it so.
+    pub fn trusted(&self) -> usize {
+        self.trusted.unwrap_or(usize::MAX)
+    }
+
     /// True after an error that leaves open what is on the disk: until the next open.
     pub fn is_in_doubt(&self) -> bool {
-        self.in_doubt
+        self.in_doubt.is_some()
     }
 
     /// From now on errors are violations, or not.
@@ -155,17 +171,17 @@ impl Run {
         if self.db.is_some() {
             return Ok(());
         }
+        if self.sim.failed_syncs() > 0 {
+            self.trusted.get_or_insert(self.sim.position());
+        }
         match options(&self.sim, self.segment_len).open(&self.dir) {
             Ok(db) => self.db = Some(db),
             Err(e @ OpenError::Io(_)) => return self.error("open", &e),
             Err(e) => return Err(Violation(format!("open refused: {e}"))),
         }
         self.compare("open")?;
-        if self.in_doubt {
-            // An open that succeeds settles what is there.
-            self.in_doubt = false;
-        }
-        // What an open has found is durable when it returns.
+        // An open that succeeds settles what is there, and makes it durable.
+        self.in_doubt = None;
         self.history.promise(self.sim.mark());
         Ok(())
     }
@@ -173,9 +189,10 @@ impl Run {
     fn write(&mut self, batch: &mut WriteBatch, durability: Durability) -> Result<(), Violation> {
         self.open()?;
         let Some(db) = self.db.clone() else { return Ok(()) };
+        let visible = self.history.current();
         self.history.start(self.sim.position(), batch);
         match db.write(batch, durability) {
-            Ok(_) if self.in_doubt => {
+            Ok(_) if self.is_in_doubt() => {
                 return Err(Violation("a poisoned store took a write".to_owned()));
             }
             Ok(_) => {
@@ -183,20 +200,29 @@ impl Run {
                     self.history.promise(self.sim.mark());
                 }
             }
-            Err(e) => self.write_failed("write", &e)?,
+            Err(e) => self.write_failed(visible, &e)?,
         }
         self.compare("write")
     }
 
-    fn write_failed(&mut self, what: &str, e: &WriteError) -> Result<(), Violation> {
+    /// A write failed; before it, the store was in state `visible`.
+    fn write_failed(&mut self, visible: usize, e: &WriteError) -> Result<(), Violation> {
         match e {
-            WriteError::Full(_) | WriteError::Io(_) if !self.in_doubt => self.history.fail(),
+            WriteError::Full(_) | WriteError::Io(_) if !self.is_in_doubt() => self.history.fail(),
             // It was refused, and is not there; or it is what poisoned the store.
-            WriteError::Poisoned(_) if self.in_doubt => self.history.fail(),
-            WriteError::Poisoned(_) => self.in_doubt = true,
-            e => return Err(Violation(format!("{what}: an error that cannot be: {e}"))),
+            WriteError::Poisoned(_) if self.is_in_doubt() => self.history.fail(),
+            WriteError::Poisoned(_) => self.in_doubt = Some(visible),
+            e => return Err(Violation(format!("write: an error that cannot be: {e}"))),
         }
-        self.error(what, e)
+        self.error("write", e)
+    }
+
+    /// What has been written is visible, and nobody knows whether it is on the disk.
+    fn doubt(&mut self, e: &WriteError) {
+        if matches!(e, WriteError::Poisoned(_)) {
+            let visible = self.history.current();
+            self.in_doubt.get_or_insert(visible);
+        }
     }
 
     /// Makes everything durable.
@@ -208,7 +234,7 @@ impl Run {
         self.open()?;
         let Some(db) = self.db.clone() else { return Ok(()) };
         match db.persist() {
-            Ok(()) if self.in_doubt => {
+            Ok(()) if self.is_in_doubt() => {
                 Err(Violation("a poisoned store said that it is durable".to_owned()))
             }
             Ok(()) => {
@@ -216,7 +242,7 @@ impl Run {
                 Ok(())
             }
             Err(e) => {
-                self.in_doubt |= matches!(e, WriteError::Poisoned(_));
+                self.doubt(&e);
                 self.error("persist", &e)
             }
         }
@@ -230,12 +256,12 @@ impl Run {
     pub fn close(&mut self) -> Result<(), Violation> {
         if let Some(db) = self.db.take() {
             match db.close() {
-                Ok(()) if self.in_doubt => {
+                Ok(()) if self.is_in_doubt() => {
                     return Err(Violation("a poisoned store was closed in order".to_owned()));
                 }
                 Ok(()) => self.history.promise(self.sim.mark()),
                 Err(e) => {
-                    self.in_doubt |= matches!(e, WriteError::Poisoned(_));
+                    self.doubt(&e);
                     self.error("close", &e)?;
                 }
             }
@@ -263,16 +289,20 @@ impl Run {
             Err(e) => return Err(Violation(format!("after {when}: {e}"))),
         };
         let position = self.sim.position();
-        if !self.in_doubt && self.history.now().fingerprint() == print {
-            return Ok(());
-        }
-        if self.in_doubt
-            && let Some(index) = self.history.find(position + 1, print)
-        {
-            if when == "open" {
-                self.history.reopened(position, index);
+        match self.in_doubt {
+            None if self.history.now().fingerprint() == print => return Ok(()),
+            Some(oldest) => {
+                let is_found = |i: &usize| self.history.state(*i).fingerprint() == print;
+                let mut legal = self.history.legal(position + 1).filter(|i| *i >= oldest);
+                if let Some(index) = legal.find(is_found) {
+                    drop(legal);
+                    if when == "open" {
+                        self.history.reopened(position, index);
+                    }
+                    return Ok(());
+                }
             }
-            return Ok(());
+            None => {}
         }
         let contents = contents_of(&db).map_err(|e| Violation(e.to_string()))?;
         let text = self.history.explain(position + 1, &contents);

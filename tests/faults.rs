@@ -1,0 +1,162 @@
+//! Every call to the file system fails in turn, in every way, once and for ever: an error is
+//! returned, the state is legal, the store goes on or opens again.
+//!
+//! `SILTSTONE_FAULT_SEEDS` sets how many workloads are put through this.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use siltstone::testing::store::{FaultTally, FaultTest, Moment, Workload};
+use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
+use siltstone::{Db, Durability, Options, WriteBatch, WriteError};
+
+const FAULTS: [Fault; 12] = [
+    Fault::Error(Fault::EIO),
+    Fault::Error(Fault::ENOSPC),
+    Fault::Error(Fault::EINTR),
+    Fault::Error(Fault::EDQUOT),
+    Fault::Error(Fault::EACCES),
+    Fault::ErrorAfter(Fault::EIO),
+    Fault::ErrorAfter(Fault::ENOSPC),
+    Fault::ErrorAfterAll(Fault::EIO),
+    Fault::Short(0),
+    Fault::Short(1),
+    Fault::Short(13),
+    Fault::Kill,
+];
+
+/// Tries every fault at every call that the workload of `seed` makes at `moment`.
+fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
+    let calls = FaultTest::calls(seed, moment).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    for n in 0..calls {
+        for fault in FAULTS {
+            for plan in [FaultPlan::once(n, fault), FaultPlan::forever(n, fault)] {
+                if let Err(e) = test.run(seed, moment, &plan) {
+                    let len = Workload::new(seed).segment_len;
+                    panic!("seed {seed}, segments of {len}, {moment:?}, {plan:?}: {e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_failing_call_is_borne() {
+    let seeds: u64 = std::env::var("SILTSTONE_FAULT_SEEDS").map_or(12, |n| n.parse().unwrap());
+    let next = AtomicU64::new(1);
+    let started = Instant::now();
+    let work = || {
+        let mut test = FaultTest::new(150);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds {
+                return test.tally;
+            }
+            sweep(&mut test, seed, Moment::Run);
+            sweep(&mut test, seed, Moment::Open);
+        }
+    };
+    let tallies: Vec<FaultTally> = std::thread::scope(|scope| {
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        threads.map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).into()
+    });
+    let sum = |field: fn(&FaultTally) -> u64| tallies.iter().map(field).sum::<u64>();
+    let runs = sum(|t| t.runs);
+    println!(
+        "faults: {runs} runs of workloads 1..={seeds}, {} calls failed, {} errors returned, {} \
+         stores poisoned, {} crash states, {:.0} runs a second, 0 violations",
+        sum(|t| t.injected),
+        sum(|t| t.errors),
+        sum(|t| t.poisoned),
+        sum(|t| t.crash_states),
+        runs as f64 / started.elapsed().as_secs_f64(),
+    );
+    assert!(runs > 2_000 * seeds, "{runs} runs");
+    assert!(sum(|t| t.errors) > runs && sum(|t| t.poisoned) > 0 && sum(|t| t.crash_states) > 0);
+}
+
+/// A store of which every byte and every call follows from what the test does.
+fn options(sim: &SimVfs) -> Options {
+    Options::new().vfs(Arc::new(sim.clone())).segment_len(4096).inline_maintenance(true)
+}
+
+fn batch(key: u32, len: usize) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put("c", &key.to_le_bytes(), &vec![7; len]).unwrap();
+    batch
+}
+
+#[test]
+fn failed_sync_refuses_writes_until_the_next_open() {
+    for code in [Fault::EIO, Fault::ENOSPC, Fault::EINTR] {
+        let sim = SimVfs::new();
+        let db = options(&sim).open("/store").unwrap();
+        db.write(&mut batch(1, 10), Durability::Sync).unwrap();
+        sim.set_fault(Some(FaultPlan::once(0, Fault::Error(code)).of(&[CallKind::Sync])));
+        let failed = db.write(&mut batch(2, 10), Durability::Sync).unwrap_err();
+        assert!(matches!(failed, WriteError::Poisoned(_)), "{failed}");
+        // The fault is over, and nothing that the system says now can be believed.
+        let syncs = sim.failed_syncs();
+        for durability in [Durability::Buffered, Durability::Sync] {
+            let refused = db.write(&mut batch(3, 10), durability).unwrap_err();
+            assert!(matches!(refused, WriteError::Poisoned(_)), "{refused}");
+        }
+        assert!(matches!(db.persist(), Err(WriteError::Poisoned(_))));
+        assert_eq!(sim.failed_syncs(), syncs, "a failed sync is not tried again");
+        assert!(db.get("c", &1u32.to_le_bytes()).unwrap().is_some(), "reads go on");
+        assert!(db.stats().poisoned.is_some());
+        assert!(matches!(db.close(), Err(WriteError::Poisoned(_))));
+        let db = options(&sim).open("/store").unwrap();
+        assert!(!db.recovery_report().clean);
+        assert!(db.get("c", &1u32.to_le_bytes()).unwrap().is_some());
+        assert!(db.get("c", &3u32.to_le_bytes()).unwrap().is_none());
+        db.write(&mut batch(4, 10), Durability::Sync).unwrap();
+    }
+}
+
+#[test]
+fn full_disk_loses_nothing_and_is_left_without_a_reopen() {
+    for quota in (9_000..30_000).step_by(1_111) {
+        let sim = SimVfs::new();
+        let db = options(&sim).open("/store").unwrap();
+        sim.set_quota(Some(quota));
+        let mut acknowledged = Vec::new();
+        let full = (0..).find_map(|key| match db.write(&mut batch(key, 90), Durability::Sync) {
+            Ok(_) => {
+                acknowledged.push(key);
+                None
+            }
+            Err(e) => Some(e),
+        });
+        assert!(matches!(full, Some(WriteError::Full(_))), "quota {quota}: {full:?}");
+        let all_there = |db: &Db, keys: &[u32]| {
+            for key in keys {
+                assert!(db.get("c", &key.to_le_bytes()).unwrap().is_some(), "{quota}: {key}");
+            }
+            assert_eq!(db.len("c"), keys.len() as u64, "quota {quota}");
+        };
+        all_there(&db, &acknowledged);
+        assert!(matches!(
+            db.write(&mut batch(9999, 90), Durability::Sync),
+            Err(WriteError::Full(_))
+        ));
+        // What a crash of the full store leaves is all that was acknowledged.
+        let files = sim.snapshot();
+        all_there(&options(&SimVfs::with_files(&files)).open("/store").unwrap(), &acknowledged);
+        for key in acknowledged.drain(..2) {
+            assert!(db.delete("c", &key.to_le_bytes()).unwrap(), "deletes go on");
+        }
+        all_there(&db, &acknowledged);
+        sim.set_quota(None);
+        for key in 10_000..10_100 {
+            db.write(&mut batch(key, 90), Durability::Sync).unwrap();
+            acknowledged.push(key);
+        }
+        all_there(&db, &acknowledged);
+        sim.kill(|| drop(db));
+        let db = options(&sim).open("/store").unwrap();
+        all_there(&db, &acknowledged);
+        assert!(db.check().unwrap().is_ok());
+    }
+}
