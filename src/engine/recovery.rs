@@ -261,7 +261,10 @@ impl Core {
         let mut sources = Vec::new();
         let mut unsealed = Vec::new();
         for state in segments {
-            let segment = self.open_segment(state.id)?;
+            let segment = match self.open_segment(state.id) {
+                Err(_) if planted!(MissingSegmentAccepted) => continue,
+                opened => opened?,
+            };
             match state.seal {
                 Some(seal) if unsealed.is_empty() => {
                     let hints = self.open_sealed(&segment, &seal, report)?;
@@ -395,7 +398,8 @@ fn read_hints(segment: &Segment, seal: &Seal) -> Result<Result<Map, &'static str
     if !fits {
         return Ok(Err("footer does not agree with the manifest"));
     }
-    if checksum::salted(segment.salt, &bytes) != footer.hints_checksum {
+    let is_right = checksum::salted(segment.salt, &bytes) == footer.hints_checksum;
+    if !is_right && !planted!(HintChecksumIgnored) {
         return Ok(Err("hints checksum does not match"));
     }
     Ok(Ok(Map::Memory(Arc::from(bytes))))
