@@ -230,6 +230,11 @@ impl Core {
         // Not just the segment's own records: a batch that begins here and ends in a later segment
         // must be durable as a whole before its first part is listed as sealed.
         self.sync_upto(upto)?;
+        if self.log.lock().unsynced.iter().any(|s| Arc::ptr_eq(s, segment)) {
+            // Its records were durable already, its end frame is not: the file must not be cut
+            // below its noted length while the log seems to go on in it.
+            segment.sync().map_err(|e| self.poison.set(e))?;
+        }
         let next = segment.next.load(Ordering::Acquire);
         let data_end = segment.end();
         let hints = segment.hints.lock();
