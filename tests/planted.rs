@@ -1,8 +1,11 @@
 //! Do the tests bite? Known mistakes are switched on one at a time, and the crash, fault and damage
 //! tests, cut down to a few seconds, must find each of them; and nothing when none is on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::sync::Arc;
-use std::sync::Mutex;
+#[macro_use]
+mod common;
+
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
@@ -122,10 +125,10 @@ fn every_planted_bug_is_caught() {
                 Some((by, what)) => {
                     let first = what.lines().find(|line| !line.starts_with("REPRO"));
                     let line: String = first.unwrap_or(&what).chars().take(70).collect();
-                    println!("planted: {bug:?} caught by {by} in {seconds:.2} s: {line}");
+                    say!("planted: {bug:?} caught by {by} in {seconds:.2} s: {line}");
                 }
                 None => {
-                    println!("planted: {bug:?} MISSED in {seconds:.2} s");
+                    say!("planted: {bug:?} MISSED in {seconds:.2} s");
                     missed.lock().unwrap().push(bug);
                 }
             }
@@ -136,7 +139,7 @@ fn every_planted_bug_is_caught() {
         scope.spawn(work);
     });
     let missed = missed.into_inner().unwrap();
-    println!("planted: {} bugs, {} missed", Bug::ALL.len(), missed.len());
+    say!("planted: {} bugs, {} missed", Bug::ALL.len(), missed.len());
     assert!(missed.is_empty(), "not caught: {missed:?}");
     assert!(Bug::ALL.len() >= 20);
 }
