@@ -2,7 +2,7 @@
 //! and hold each document whole, as it was before or as it is to be; a final run must end in the
 //! state of a run that nobody disturbed.
 //!
-//! `SILTSTONE_KILLS` sets the number of kills (default 40, shared by the scenarios),
+//! `SILTSTONE_KILLS` sets the number of kills (default 201, shared by the scenarios),
 //! `SILTSTONE_SEED` repeats a run's choices; the moments themselves depend on the machine.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -67,7 +67,7 @@ impl Rng {
 
 /// Kills of one scenario.
 fn kills() -> u32 {
-    let all = std::env::var("SILTSTONE_KILLS").map(|n| n.parse().expect("a number")).unwrap_or(40);
+    let all = std::env::var("SILTSTONE_KILLS").map(|n| n.parse().expect("a number")).unwrap_or(201);
     u32::div_ceil(all, 3)
 }
 
