@@ -2,10 +2,11 @@
 //!
 //! # Lock order
 //!
-//! `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` -> `manifest`, and
-//! `log` -> `sealing`. A sync's leader takes `log` with its own lock let go. While the log lock is
-//! held nothing is synced, except where a writer finds no prepared segment and must make one
-//! itself.
+//! `closed` -> `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` ->
+//! `manifest`, and `log` -> `sealing`. A sync's leader takes `log` with its own lock let go; a
+//! segment's own lock, held while its file is synced, comes last. While the log lock is held
+//! nothing is synced, except where a writer must extend its segment, take back a frame, or finds
+//! no prepared segment and must make one itself.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub(super) struct Core {
     /// Segments that are full and wait for their footer, oldest first.
     pub(super) sealing: Mutex<VecDeque<Arc<Segment>>>,
     pub(super) manifest: Mutex<ManifestFile>,
+    /// Held while the store is closed; how that went, once it was done.
+    pub(super) closed: Mutex<Option<Result<(), WriteError>>>,
     /// Held by whoever seals and prepares segments.
     pub(super) maintaining: Mutex<()>,
     pub(super) sync: Syncer,

@@ -132,6 +132,8 @@ impl ManifestFile {
     /// be taken back, sets `poison`.
     pub(super) fn append(&mut self, edit: &Edit, poison: &Poison) -> Result<(), WriteError> {
         let Some(file) = &self.file else { return Err(WriteError::ReadOnly) };
+        // The failed sync may have been one of this file.
+        poison.check()?;
         let invalid = |what: String| {
             let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
             WriteError::Io(IoError::new("encode edit for", &self.path, source))

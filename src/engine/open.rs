@@ -285,6 +285,7 @@ impl Core {
             prepared: Mutex::default(),
             sealing: Mutex::default(),
             manifest: Mutex::new(manifest),
+            closed: Mutex::default(),
             maintaining: Mutex::default(),
             sync: Syncer::default(),
             poison: Poison::default(),
@@ -295,18 +296,17 @@ impl Core {
     }
 
     /// Makes everything durable and notes in the manifest that nothing follows. Writes are refused
-    /// from now on. Safe to call twice.
+    /// from now on. Whoever calls it again waits for the first call and is told the same.
     pub(super) fn close(&self) -> Result<(), WriteError> {
         if self.options.read_only {
             return Ok(());
         }
-        {
-            let mut log = self.log.lock();
-            if log.is_closed {
-                return Ok(());
-            }
-            log.is_closed = true;
-        }
+        let mut closed = self.closed.lock();
+        closed.get_or_insert_with(|| self.close_once()).clone()
+    }
+
+    fn close_once(&self) -> Result<(), WriteError> {
+        self.log.lock().is_closed = true;
         self.poison.check()?;
         // Segments that cannot be sealed now, on a full device, are sealed after the next open.
         let _ = self.maintain();

@@ -181,13 +181,14 @@ fn run(core: &Core, wake: &impl Fn(), jobs: &Receiver<Job>) {
         let mut upto = 0;
         for mut job in std::iter::once(first).chain(jobs.try_iter()).take(GROUP_MAX) {
             let result = core.write(&mut job.batch, Durability::Buffered);
+            if result.as_ref().is_ok_and(|written| written.wants_maintenance) {
+                // A segment asks once only.
+                wake();
+            }
             match (result, job.durability) {
                 (Ok(written), Durability::Sync) => {
                     upto = upto.max(written.commit.next_seqno);
                     synced.push((job.completer, written.commit));
-                    if written.wants_maintenance {
-                        wake();
-                    }
                 }
                 (result, _) => job.completer.complete(result.map(|written| written.commit)),
             }

@@ -32,6 +32,8 @@ pub(super) struct Segment {
     pub(super) live_records: AtomicU64,
     /// Set once, when the segment is sealed.
     sealed: OnceLock<Sealed>,
+    /// The error of the sync that failed, if one did; held while the file is synced.
+    syncing: Mutex<Option<IoError>>,
     /// What has been written to it, for the footer; empty once it is sealed.
     pub(super) hints: Mutex<Vec<Hint>>,
 }
@@ -59,6 +61,7 @@ impl Segment {
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
             sealed: OnceLock::new(),
+            syncing: Mutex::default(),
             hints: Mutex::new(Vec::new()),
         }
     }
@@ -116,9 +119,16 @@ impl Segment {
         write_all_at(&*self.file, bytes, offset).map_err(|e| IoError::new("write", &self.path, e))
     }
 
-    /// Makes everything written to the file durable.
+    /// Makes everything written to the file durable. A failure stays: the kernel tells it to one
+    /// caller only, so syncs of one file run one at a time, and none is tried after it.
     pub(super) fn sync(&self) -> Result<(), IoError> {
-        self.file.sync_data().map_err(|e| IoError::new("sync", &self.path, e))
+        let mut failed = self.syncing.lock();
+        if let Some(e) = failed.as_ref().filter(|_| !planted!(FailedSyncRetried)) {
+            return Err(e.clone());
+        }
+        let result = self.file.sync_data().map_err(|e| IoError::new("sync", &self.path, e));
+        *failed = result.as_ref().err().cloned();
+        result
     }
 
     pub(super) fn file_len(&self) -> Result<u64, IoError> {

@@ -116,3 +116,25 @@ fn a_cleared_collection_is_empty_and_can_be_filled_again() {
     assert_eq!(db.stats().live_bytes(), live);
     assert_eq!(db.collections(), vec![("x".to_owned(), 1)]);
 }
+
+/// Goal: segments are sealed while nothing but buffered async writes come in. Method: several
+/// segments' worth of them, then wait until few are left unsealed, with a generous bound.
+#[test]
+fn buffered_async_writes_have_their_segments_sealed() {
+    let vfs = std::sync::Arc::new(siltstone::vfs::mem::MemVfs::new());
+    let db = Options::new().vfs(vfs).segment_len(16 << 10).open("/store").unwrap();
+    for round in 0..40 {
+        let written =
+            db.write_async(batch("c", round * 10..round * 10 + 10, 200), Durability::Buffered);
+        written.wait().unwrap();
+    }
+    let unsealed = || db.stats().segments.iter().filter(|s| !s.is_sealed).count();
+    for _ in 0..1000 {
+        // The active one, the next one, and one that waits until its successor is half full.
+        if unsealed() <= 3 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{:?}", db.stats().segments);
+}

@@ -4,4 +4,5 @@
 mod engine;
 mod handles;
 mod limits;
+mod races;
 mod sink;
