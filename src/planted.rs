@@ -53,24 +53,31 @@ mod registry {
     bugs! {
         /// The directory is not synced after a segment was created.
         NewSegmentDirNotSynced,
-        /// The directory is not synced after a rename (manifest, hint).
+        /// The directories above a new store are not synced.
+        DirsAboveNotSynced,
+        /// The directory is not synced after a new manifest was renamed into place.
         RenameDirNotSynced,
-        /// A file is renamed into place before its bytes are synced.
+        /// A new manifest is renamed into place before its bytes are synced.
         RenameBeforeSync,
+        /// A failed sync of the manifest is taken for a good one.
+        ManifestSyncErrorIgnored,
+        /// A manifest that only the page cache holds is built upon.
+        RecoveredManifestNotSynced,
+        /// A segment is listed as sealed before its footer is synced.
+        SealNotSynced,
         /// Recovery takes a batch whose last frame is missing.
         UnfinishedBatchAccepted,
-        /// Recovery takes a frame whose records were not checked.
+        /// Recovery takes a frame whose records are not right.
         TornBatchAccepted,
-        /// Recovery leaves the torn tail in place and appends behind it.
+        /// Recovery does not verify keys and values.
+        BodyNotVerified,
+        /// Recovery leaves the torn tail in place and appends over it.
         TornTailNotCut,
-        /// Recovery cuts the tail in memory only and reuses the epoch: old records behind it are
-        /// valid again.
-        StaleRecordsRejoin,
-        /// Zeros at the end of a preallocated segment are taken for records or for damage.
+        /// Recovery cuts a segment whose longer length stays on record.
+        LengthNotNoted,
+        /// Zeros at the end of a preallocated segment are taken for damage.
         ZeroTailIsDamage,
-        /// Damage in a segment ends its replay, and the segments after it are replayed.
-        ReplayGoesOnBehindHole,
-        /// A gap in the sequence numbers is not noticed.
+        /// A gap in the sequence numbers is not noticed: replay goes on behind a hole.
         SequenceGapAccepted,
         /// Damage below the watermark is cut as if it were a torn tail.
         WatermarkIgnored,
@@ -78,12 +85,14 @@ mod registry {
         WatermarkTooHigh,
         /// The torn tail is cut and the report does not say so.
         CutNotReported,
+        /// A segment that has lost its end, and the watermarks in it, is taken as it is.
+        ShortFileAccepted,
+        /// A missing segment is not noticed.
+        MissingSegmentAccepted,
         /// After a half write, the next append goes behind the garbage.
         HalfWriteNotRewound,
         /// A write that was reported as failed is found by the next open.
         FailedWriteAppears,
-        /// A write that failed is visible to readers until the store is closed.
-        FailedWriteVisible,
         /// A write with `Sync` is acknowledged without a sync.
         SyncSkipped,
         /// A sync of the newest segment acknowledges records of an older one that is not synced.
@@ -94,37 +103,23 @@ mod registry {
         FailedSyncForgotten,
         /// An error of the sync is dropped.
         SyncErrorIgnored,
-        /// The number of a segment that was given up is used again with the same salt.
-        SegmentIdReused,
-        /// A length from disk is believed without a look at the bytes that are there.
-        LengthUnchecked,
-        /// A hint's checksum is not verified.
+        /// Recovered records are built upon before they were synced.
+        RecoveredTailNotSynced,
+        /// The checksum of hints is not verified.
         HintChecksumIgnored,
-        /// A hint is used although it was made for another segment or another length of it.
-        HintNotBound,
-        /// A hint forgets tombstones.
+        /// Hints forget tombstones: deleted keys come back.
         HintDropsTombstones,
         /// A short read is taken for the end of the file.
         ShortReadIsEnd,
-        /// A file that is not ours keeps the store from opening, or is taken for a segment.
-        ForeignFileBreaksOpen,
-        /// The store is opened although another writer holds the lock.
-        LockIgnored,
-        /// Recovered records are built upon before they were synced.
-        RecoveredTailNotSynced,
         /// A full disk makes the store refuse writes until it is reopened.
         FullDiskSticks,
-        /// Replay does not verify keys and values.
-        BodyNotVerified,
         /// A read hands out a value without verifying it.
         ReadNotVerified,
+        /// A key that is damaged is taken for another one: its record is not found.
+        DamagedKeyIsAbsent,
         /// A clear forgets that older records of its collection are gone when the store is
         /// reopened.
         ClearForgottenOnReplay,
-        /// The check for an earlier failure is made before the lock is taken, not under it.
-        PoisonCheckedOutsideLock,
-        /// A missing segment in the middle of the log is not noticed.
-        MissingSegmentAccepted,
     }
 
     /// True if `bug` is switched on for the running thread.

@@ -4,6 +4,9 @@
 //! `SILTSTONE_CRASH_STATES` sets how many different states are looked at, `SILTSTONE_CRASH_SEED`
 //! the first seed, `SILTSTONE_REPRO` replays one failure.
 
+#[macro_use]
+mod common;
+
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,7 +38,7 @@ fn make_test(seed: u64) -> CrashTest {
 fn every_crash_state_is_legal() {
     if let Some(repro) = Repro::from_env().unwrap() {
         make_test(repro.seed).replay(&repro).unwrap_or_else(|e| panic!("{e}"));
-        println!("no violation at {repro}");
+        say!("no violation at {repro}");
         return;
     }
     let floor = setting("SILTSTONE_CRASH_STATES", STATES);
@@ -67,7 +70,7 @@ fn every_crash_state_is_legal() {
     });
     let seconds = started.elapsed().as_secs_f64();
     let count = distinct.load(Ordering::Relaxed);
-    println!(
+    say!(
         "crash: {count} different states ({} with repeats, {} from crashes during recovery) of \
          workloads {first}..{}, {:.0} a second, {} violations",
         states.load(Ordering::Relaxed),

@@ -1,7 +1,10 @@
 //! Damaged files: the data is the same, or the cut is reported and lies above the watermark, or an
 //! error names file and offset. Nothing else, and no panic.
 
-use std::path::PathBuf;
+#[macro_use]
+mod common;
+
+use std::path::Path;
 use std::time::Instant;
 
 use siltstone::testing::Rng;
@@ -14,7 +17,7 @@ fn specimens() -> [Specimen; 3] {
 /// Damages the file at `path` and fails the test, with the place, if that is not borne.
 fn damage(
     specimen: &Specimen,
-    path: &PathBuf,
+    path: &Path,
     what: std::fmt::Arguments<'_>,
     damage: Damage,
     outcomes: &mut Outcomes,
@@ -27,7 +30,7 @@ fn damage(
 
 fn report(what: &str, specimen: &Specimen, outcomes: Outcomes, started: Instant) {
     let rate = outcomes.total() as f64 / started.elapsed().as_secs_f64();
-    println!("damage: {what}, store {:?}: {outcomes:?}, {rate:.0} a second", specimen.name);
+    say!("damage: {what}, store {:?}: {outcomes:?}, {rate:.0} a second", specimen.name);
 }
 
 #[test]
@@ -167,5 +170,5 @@ fn files_in_the_wrong_place_are_borne() {
         assert!(db.recovery_report().notes.is_empty(), "{:?}", db.recovery_report());
         assert_eq!(siltstone::testing::store::contents_of(&db).unwrap(), *specimen.contents());
     }
-    println!("damage: files in the wrong place: {outcomes:?}");
+    say!("damage: files in the wrong place: {outcomes:?}");
 }

@@ -2,6 +2,10 @@
 //! returned, the state is legal, the store goes on or opens again.
 //!
 //! `SILTSTONE_FAULT_SEEDS` sets how many workloads are put through this.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[macro_use]
+mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +67,7 @@ fn every_failing_call_is_borne() {
     });
     let sum = |field: fn(&FaultTally) -> u64| tallies.iter().map(field).sum::<u64>();
     let runs = sum(|t| t.runs);
-    println!(
+    say!(
         "faults: {runs} runs of workloads 1..={seeds}, {} calls failed, {} errors returned, {} \
          stores poisoned, {} crash states, {:.0} runs a second, 0 violations",
         sum(|t| t.injected),

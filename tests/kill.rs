@@ -5,7 +5,10 @@
 //! `SILTSTONE_KILLS` sets the number of kills (default 40, shared by the scenarios),
 //! `SILTSTONE_SEED` repeats a run's choices; the moments themselves depend on the machine.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: panics and reports")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[macro_use]
+mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +53,7 @@ impl Rng {
             Ok(seed) => seed.parse().expect("SILTSTONE_SEED is a number"),
             Err(_) => std::process::id().into(),
         };
-        println!("{name}: SILTSTONE_SEED={seed}");
+        say!("{name}: SILTSTONE_SEED={seed}");
         Rng(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
@@ -177,7 +180,7 @@ fn kill_at_random_moments(scenario: &Scenario) {
     }
     assert!(ingest(scenario, &store, "sync").status().unwrap().success());
     assert!(state(&store) == wanted, "at the end");
-    println!(
+    say!(
         "{}: {killed} kills, {midway} of them midway, {} runs to the end, {} documents: \
          all equal to an undisturbed run of {time:?}",
         scenario.name,

@@ -88,7 +88,7 @@ impl Core {
         durability: Durability,
     ) -> Result<Written, WriteError> {
         let written = self.append_batch(batch)?;
-        if durability == Durability::Sync {
+        if durability == Durability::Sync && !planted!(SyncSkipped) {
             self.sync_upto(written.commit.next_seqno)?;
         }
         if self.options.inline_maintenance {
@@ -230,7 +230,7 @@ impl Core {
             records_checksum,
             epoch: self.epoch,
             base: log.next_seqno,
-            watermark: self.watermark(),
+            watermark: if planted!(WatermarkTooHigh) { log.next_seqno } else { self.watermark() },
         };
         // The first 40 bytes of the buffer are free for the header of the first frame. Those of
         // later frames, which only batches larger than a segment have, go over records that are
@@ -247,6 +247,10 @@ impl Core {
             place.copy_from_slice(&saved);
         }
         if let Err(e) = written {
+            if planted!(HalfWriteNotRewound) {
+                log.offset += (end - header_at) as u64;
+                return Err(WriteError::from_append(e));
+            }
             self.take_back(&segment, log.offset)?;
             return Err(WriteError::from_append(e));
         }
@@ -290,6 +294,9 @@ impl Core {
             // Now, since a later sync that finds nothing new to sync would not do it.
             segment.sync()
         };
+        if planted!(FailedWriteAppears) {
+            return Ok(());
+        }
         undo().map_err(|e| self.poison.set(e))
     }
 

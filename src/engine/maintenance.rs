@@ -25,7 +25,7 @@ use super::segments::Segment;
 use crate::format::checksum;
 use crate::format::hint::HINT_LEN;
 use crate::format::manifest::{Edit, Seal};
-use crate::format::record::{FrameHeader, FrameKind};
+use crate::format::record::{FrameHeader, FrameKind, Kind};
 use crate::format::segment::{
     SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
 };
@@ -170,10 +170,15 @@ impl Core {
         let file = create().map_err(|(op, e): (_, std::io::Error)| {
             // Gone now or next time.
             let _ = vfs.remove(&path);
-            WriteError::from_append(IoError::new(op, &path, e))
+            match WriteError::from_append(IoError::new(op, &path, e)) {
+                WriteError::Full(e) if planted!(FullDiskSticks) => self.poison.set(e),
+                e => e,
+            }
         })?;
-        vfs.sync_dir(&self.dir)
-            .map_err(|e| self.poison.set(IoError::new("sync directory", &self.dir, e)))?;
+        if !planted!(NewSegmentDirNotSynced) {
+            vfs.sync_dir(&self.dir)
+                .map_err(|e| self.poison.set(IoError::new("sync directory", &self.dir, e)))?;
+        }
         if let Err(e) = manifest.append(&Edit::Add { id, len }, &self.poison) {
             if self.poison.check().is_ok() {
                 let _ = vfs.remove(&path);
@@ -225,17 +230,24 @@ impl Core {
         // Not just the segment's own records: a batch that begins here and ends in a later segment
         // must be durable as a whole before its first part is listed as sealed.
         self.sync_upto(upto)?;
+        if self.log.lock().unsynced.iter().any(|s| Arc::ptr_eq(s, segment)) {
+            // Its records were durable already, its end frame is not: the file must not be cut
+            // below its noted length while the log seems to go on in it.
+            segment.sync().map_err(|e| self.poison.set(e))?;
+        }
         let next = segment.next.load(Ordering::Acquire);
         let data_end = segment.end();
         let hints = segment.hints.lock();
         let mut bytes = Vec::with_capacity(hints.len() * HINT_LEN + SEGMENT_FOOTER_LEN as usize);
         for hint in hints.iter() {
-            hint.encode(&mut bytes);
+            if !(planted!(HintDropsTombstones) && hint.kind == Kind::Delete) {
+                hint.encode(&mut bytes);
+            }
         }
         let footer = SegmentFooter {
             id: segment.id,
             data_end,
-            hints: hints.len() as u64,
+            hints: (bytes.len() / HINT_LEN) as u64,
             first: segment.first.load(Ordering::Acquire),
             next,
             hints_checksum: checksum::salted(segment.salt, &bytes),
@@ -248,7 +260,9 @@ impl Core {
             .file
             .set_len(file_len)
             .map_err(|e| WriteError::from_append(IoError::new("cut", &segment.path, e)))?;
-        segment.sync().map_err(|e| self.poison.set(e))?;
+        if !planted!(SealNotSynced) {
+            segment.sync().map_err(|e| self.poison.set(e))?;
+        }
         let seal = Seal { data_end, file_len, first: footer.first, next };
         self.manifest.lock().append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
         segment.set_sealed(seal, self.map(segment, data_end));

@@ -70,7 +70,9 @@ impl ManifestFile {
             vfs.open(&path, OpenMode::ReadWrite).map_err(|e| IoError::new("open", &path, e))?;
         // The last process may have been killed between a write, or the rename, and its sync:
         // what was read becomes durable before anything is built on it.
-        file.sync_data().map_err(|e| IoError::new("sync", &path, e))?;
+        if !planted!(RecoveredManifestNotSynced) {
+            file.sync_data().map_err(|e| IoError::new("sync", &path, e))?;
+        }
         vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?;
         Ok(ManifestFile {
             path,
@@ -109,9 +111,13 @@ impl ManifestFile {
         manifest::encode_edit(&mut bytes, salt, MANIFEST_HEADER_LEN as u64, &edit)
             .map_err(OpenError::InvalidOption)?;
         write_all_at(&*file, &bytes, 0).map_err(failed("write"))?;
-        file.sync_all().map_err(failed("sync"))?;
+        if !planted!(RenameBeforeSync) {
+            file.sync_all().map_err(failed("sync"))?;
+        }
         vfs.rename(&temp, &path).map_err(failed("rename"))?;
-        vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?;
+        if !planted!(RenameDirNotSynced) {
+            vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?;
+        }
         let Edit::State(state) = edit else {
             return Err(OpenError::InvalidOption(format!("format {FORMAT_MAJOR}")));
         };
@@ -141,7 +147,9 @@ impl ManifestFile {
             }
             return Err(WriteError::from_append(IoError::new("write", &self.path, e)));
         }
-        if let Err(e) = file.sync_data() {
+        if let Err(e) = file.sync_data()
+            && !planted!(ManifestSyncErrorIgnored)
+        {
             return Err(poison.set(IoError::new("sync", &self.path, e)));
         }
         self.end += bytes.len() as u64;

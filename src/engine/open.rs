@@ -67,15 +67,10 @@ impl Core {
         let state = read.state.clone();
         let file = ManifestFile::read_only(dir, read.state);
         let mut core = Core::new(dir, options, read.store, file, None);
-        let recovered =
+        let mut recovered =
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
-        let next_seqno = recovered.tail.next_seqno;
-        let mut sources = recovered.sources;
-        for tail in recovered.tail.segments {
-            sources.push((tail.segment, HintSource::Decoded(tail.hints)));
-        }
-        core.load(&sources)?;
-        core.log.get_mut().next_seqno = next_seqno;
+        core.load(&recovered.take_sources())?;
+        core.log.get_mut().next_seqno = recovered.tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
         report.clean = state.is_clean && report.notes.is_empty();
         core.report = report;
@@ -128,7 +123,9 @@ impl Core {
             let path = dir.join(name);
             return Err(refuse(Case::MissingManifest, &path, 0, "a segment without a manifest"));
         }
-        sync_dirs_above(&*options.vfs, dir)?;
+        if !planted!(DirsAboveNotSynced) {
+            sync_dirs_above(&*options.vfs, dir)?;
+        }
         let id = options.store_id.unwrap_or_else(random_id);
         let state = State { epoch: 1, ..State::new() };
         let file = ManifestFile::create(&*options.vfs, dir, &id, state)?;
@@ -151,6 +148,8 @@ impl Core {
         let mut core = Core::new(dir, options, store, view, Some(lock));
         let mut recovered =
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
+        let sources = recovered.take_sources();
+        core.load(&sources)?;
         // Everything has been read and judged: from here on the disk is changed.
         *core.manifest.get_mut() = ManifestFile::open(&*vfs, dir, read)?;
         for path in dead {
@@ -158,9 +157,7 @@ impl Core {
         }
         report.clean = state.is_clean && report.notes.is_empty();
         core.settle(&recovered.tail, report.clean)?;
-        let mut sources = std::mem::take(&mut recovered.sources);
-        core.adopt_tail(recovered.tail, &mut sources)?;
-        core.load(&sources)?;
+        core.adopt_tail(recovered.tail)?;
         core.keep_tail_hints(sources);
         core.report = report;
         Ok(Arc::new(core))
@@ -172,17 +169,17 @@ impl Core {
             WriteError::Full(e) | WriteError::Io(e) | WriteError::Poisoned(e) => OpenError::Io(e),
             other => OpenError::InvalidOption(other.to_string()),
         };
-        if !is_clean {
+        if !is_clean && !planted!(LengthNotNoted) {
             // Noted first: a crash in between leaves a file that is longer than it has to be.
             self.note_lengths(tail).map_err(failed)?;
         }
         for t in &tail.segments {
             let segment = &t.segment;
-            if t.is_dirty && !t.is_full {
+            if t.is_dirty && !t.is_full && !planted!(TornTailNotCut) {
                 let cut = segment.file.set_len(segment.end());
                 cut.map_err(|e| IoError::new("cut", &segment.path, e))?;
             }
-            if !is_clean {
+            if !is_clean && !planted!(RecoveredTailNotSynced) {
                 segment.sync()?;
             }
         }
@@ -219,16 +216,11 @@ impl Core {
 
     /// Gives each segment of the tail its place: full ones wait for their footer, the last with
     /// room is active, an empty one behind it is the prepared next.
-    fn adopt_tail(
-        &mut self,
-        tail: TailScan,
-        sources: &mut Vec<(Arc<super::segments::Segment>, HintSource)>,
-    ) -> Result<(), OpenError> {
+    fn adopt_tail(&mut self, tail: TailScan) -> Result<(), OpenError> {
         let log = self.log.get_mut();
         log.next_seqno = tail.next_seqno;
         for t in tail.segments {
-            let segment = Arc::clone(&t.segment);
-            sources.push((t.segment, HintSource::Decoded(t.hints)));
+            let segment = t.segment;
             if t.is_full {
                 self.sealing.get_mut().push_back(segment);
             } else if log.active.is_none() {

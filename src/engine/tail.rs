@@ -152,7 +152,8 @@ pub(super) fn scan_tail(
         let mut is_dirty = false;
         let mut is_full = true;
         if let End::Open(bad_at, what) = scanner.scan_segment(i, segment, &mut window)? {
-            is_dirty = scanner.search_watermarks(&mut window, segment.end())?;
+            is_dirty = scanner.search_watermarks(&mut window, segment.end())?
+                || planted!(ZeroTailIsDamage);
             is_full = match unsealed.get(i + 1) {
                 Some((next, _)) => scanner.continues_in(next)?,
                 None => false,
@@ -183,7 +184,7 @@ pub(super) fn scan_tail(
 /// A segment is on record with a length that was durable before, and is cut only after the shorter
 /// one is on record: a file shorter than that has lost something, perhaps the newest watermarks.
 fn check_len(segment: &Segment, len: u64, made_len: u64) -> Result<(), OpenError> {
-    if len < made_len {
+    if len < made_len && !planted!(ShortFileAccepted) {
         let what = format!("has {len} bytes, had {made_len}");
         return Err(refuse(Case::ShortFile, &segment.path, len, what));
     }
@@ -230,7 +231,7 @@ impl Scanner {
                 );
                 return Err(refuse(Case::EpochAhead, &segment.path, offset, what));
             }
-            if frame.header.base != self.expected {
+            if frame.header.base != self.expected && !planted!(SequenceGapAccepted) {
                 return Ok(End::Open(0, "frame does not continue the log"));
             }
             if frame.header.kind == FrameKind::End {
@@ -280,14 +281,14 @@ impl Scanner {
             self.staged.push((index, hint));
         }
         self.in_batch = !header.last;
-        if header.last {
+        if header.last || planted!(UnfinishedBatchAccepted) {
             for (index, hint) in self.staged.drain(..) {
                 if let Some(hints) = self.hints.get_mut(index) {
                     hints.push(hint);
                 }
             }
         }
-        self.expected += u64::from(header.count);
+        self.expected = header.base + u64::from(header.count);
         self.watermark = self.watermark.max(header.watermark);
         if segment.first.load(Ordering::Relaxed) == 0 {
             segment.first.store(header.base, Ordering::Relaxed);
@@ -335,7 +336,7 @@ impl Scanner {
         let read = next.read_at(&mut bytes, SEGMENT_HEADER_LEN)?;
         let header =
             FrameHeader::verify(bytes.get(..read).unwrap_or(&[]), next.salt, SEGMENT_HEADER_LEN);
-        Ok(header.is_some_and(|h| h.base == self.expected))
+        Ok(header.is_some_and(|h| h.base == self.expected || planted!(SequenceGapAccepted)))
     }
 
     /// Decides what the end of the log means.
@@ -352,14 +353,14 @@ impl Scanner {
             (None, Some(last)) => (last.path.as_path(), last.end(), "the log ends"),
             (None, None) => (dir, 0, "there is no segment"),
         };
-        if self.expected < self.watermark {
+        if self.expected < self.watermark && !planted!(WatermarkIgnored) {
             let what = format!(
                 "{what}; the log ends at sequence number {}, everything below {} was durable",
                 self.expected, self.watermark
             );
             return Err(refuse(Case::BelowWatermark, path, offset, what));
         }
-        if let Some(stop) = stop.filter(|stop| stop.is_dirty) {
+        if let Some(stop) = stop.filter(|stop| stop.is_dirty && !planted!(CutNotReported)) {
             let what = format!("{}; cut at byte {}", stop.what, stop.segment.end());
             report.note(Case::TornTail, path, stop.offset, what);
         }

@@ -59,6 +59,7 @@ pub(crate) fn frame_at(bytes: &[u8], salt: u32, offset: u64) -> Step<'_> {
     let body = bytes.get(FRAME_HEADER_LEN..).and_then(|b| b.get(..len)).unwrap_or(&[]);
     match check_records(&header, body, salt) {
         Ok(()) => Step::Frame(Frame { header, body }),
+        Err(_) if planted!(TornBatchAccepted) => Step::Frame(Frame { header, body }),
         Err((at, what)) => Step::Bad(FRAME_HEADER_LEN as u64 + at as u64, what),
     }
 }
@@ -85,7 +86,7 @@ fn check_records(
             return Err((at, "record out of order"));
         }
         next_index = record.header.index.saturating_add(1);
-        if !record.body_is_intact() {
+        if !record.body_is_intact() && !planted!(BodyNotVerified) {
             return Err((at, "record checksum does not match"));
         }
         if !is_sound(&record) {

@@ -194,6 +194,7 @@ pub(crate) fn read_full_at(file: &dyn File, buf: &mut [u8], offset: u64) -> io::
     while done < buf.len() {
         match file.read_at(&mut buf[done..], offset + done as u64) {
             Ok(0) => break,
+            Ok(n) if planted!(ShortReadIsEnd) => return Ok(done + n),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted && interrupts < INTERRUPTS_MAX => {
                 interrupts += 1;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::super::store::resign;
 use super::Outcome;
 use super::input::Input;
-use super::super::store::resign;
 use crate::engine::{Case, Db, Durability, Note, OpenError, Options, ReadMode, WriteBatch};
 use crate::format::segment::file_name;
 use crate::vfs::mem::MemVfs;

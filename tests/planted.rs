@@ -1,0 +1,145 @@
+//! Do the tests bite? Known mistakes are switched on one at a time, and the crash, fault and damage
+//! tests, cut down to a few seconds, must find each of them; and nothing when none is on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[macro_use]
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use siltstone::testing::bugs::{self, Bug};
+use siltstone::testing::store::{
+    CrashTest, Damage, FaultTest, Moment, Outcomes, Specimen, Violation,
+};
+use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
+use siltstone::{Durability, Options, WriteBatch};
+
+/// Power cuts: few states of many workloads, and of the recoveries from them.
+fn crashes() -> Result<(), Violation> {
+    for seed in 1..30 {
+        let options = CrashOptions { subsets_max: 4, samples: 4, contexts: 0, tears: 4, seed };
+        let deep = CrashOptions { subsets_max: 2, samples: 2, contexts: 0, tears: 1, seed };
+        CrashTest::new(options, deep, 20).run(seed)?;
+    }
+    Ok(())
+}
+
+/// Failing calls, each followed by a look at what a power cut leaves.
+fn faults() -> Result<(), Violation> {
+    let plans = [
+        (Fault::Error(Fault::EIO), vec![CallKind::Sync]),
+        (Fault::ErrorAfter(Fault::EIO), vec![CallKind::Write]),
+        (Fault::ErrorAfterAll(Fault::EIO), vec![CallKind::Write]),
+        (Fault::Short(13), vec![CallKind::Read]),
+        (Fault::Kill, vec![]),
+    ];
+    let mut test = FaultTest::new(3);
+    for seed in 1..6 {
+        for moment in [Moment::Run, Moment::Open] {
+            for (fault, kinds) in &plans {
+                for n in 0..40 {
+                    let plan = FaultPlan::once(n, *fault).of(kinds);
+                    let told =
+                        |e: Violation| Violation(format!("seed {seed}, {moment:?}, {plan:?}: {e}"));
+                    if !test.run(seed, moment, &plan).map_err(told)? {
+                        break;
+                    }
+                }
+                let plan = FaultPlan::forever(0, *fault).of(kinds);
+                if let Fault::Short(_) = fault {
+                    FaultTest::new(0).run(seed, moment, &plan)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Damage to files.
+fn damage() -> Result<(), Violation> {
+    let mut outcomes = Outcomes::default();
+    for specimen in [Specimen::closed(), Specimen::killed(), Specimen::sealed()] {
+        for (path, bytes) in &specimen.files {
+            for at in 0..bytes.len() {
+                specimen.damage(path, Damage::Other, &mut outcomes, |bytes| bytes[at] ^= 0x10)?;
+                specimen.damage(path, Damage::Other, &mut outcomes, |b| b.truncate(at))?;
+            }
+            let mut files = specimen.files.clone();
+            files.remove(path);
+            specimen.judge(path, &files, Damage::Other, &mut outcomes)?;
+        }
+    }
+    Ok(())
+}
+
+/// A disk that is full for a while.
+fn full_disk() -> Result<(), Violation> {
+    let violation = |e: &dyn std::fmt::Display| Violation(format!("full disk: {e}"));
+    let sim = SimVfs::new();
+    let options =
+        Options::new().vfs(Arc::new(sim.clone())).segment_len(1024).inline_maintenance(true);
+    let db = options.open("/store").map_err(|e| violation(&e))?;
+    let mut batch = WriteBatch::new();
+    batch.put("c", b"key", &[1; 300]).map_err(|e| violation(&e))?;
+    sim.set_quota(Some(5_000));
+    while db.write(&mut batch, Durability::Sync).is_ok() {}
+    sim.set_quota(None);
+    db.write(&mut batch, Durability::Sync).map_err(|e| violation(&e))?;
+    Ok(())
+}
+
+type Probe = (&'static str, fn() -> Result<(), Violation>);
+const PROBES: [Probe; 4] =
+    [("full disk", full_disk), ("crashes", crashes), ("damage", damage), ("faults", faults)];
+
+/// The test that finds something, and what; a panic of the store is a find too.
+fn find() -> Option<(&'static str, String)> {
+    PROBES.iter().find_map(|(name, probe)| {
+        let found = std::panic::catch_unwind(probe);
+        match found {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some((*name, e.0)),
+            Err(_) => Some((*name, "a panic".to_owned())),
+        }
+    })
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() {
+    assert_eq!(find(), None);
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    let waiting = Mutex::new(Bug::ALL.to_vec());
+    let missed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(bug) = { waiting.lock().unwrap().pop() } {
+            let started = Instant::now();
+            let on = bugs::switch_on(bug);
+            let found = find();
+            drop(on);
+            let seconds = started.elapsed().as_secs_f64();
+            match found {
+                Some((by, what)) => {
+                    let first = what.lines().find(|line| !line.starts_with("REPRO"));
+                    let line: String = first.unwrap_or(&what).chars().take(70).collect();
+                    say!("planted: {bug:?} caught by {by} in {seconds:.2} s: {line}");
+                }
+                None => {
+                    say!("planted: {bug:?} MISSED in {seconds:.2} s");
+                    missed.lock().unwrap().push(bug);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let missed = missed.into_inner().unwrap();
+    say!("planted: {} bugs, {} missed", Bug::ALL.len(), missed.len());
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+    assert!(Bug::ALL.len() >= 20);
+}
