@@ -40,8 +40,7 @@ impl Core {
             .collect();
         for (id, (puts, _)) in &survey.collections {
             let Some((collection, _)) = collections.get(id) else {
-                let what = format!("records of collection {id}, which was never created");
-                return Err(refuse(Case::Inconsistent, &self.dir, 0, what));
+                return Err(self.refuse_unknown(*id, sources));
             };
             collection.index().reserve(*puts);
             collection.is_listed.store(*puts > 0, Ordering::Release);
@@ -63,6 +62,17 @@ impl Core {
             result?;
         }
         Ok(())
+    }
+
+    /// The error for records of a collection that was never created, with the place of the first.
+    fn refuse_unknown(&self, id: u32, sources: &[Source]) -> OpenError {
+        let first = sources.iter().find_map(|(segment, hints)| {
+            let hint = hints.iter().find(|hint| hint.collection == id)?;
+            Some((segment.path.as_path(), hint.offset))
+        });
+        let (path, offset) = first.unwrap_or((&self.dir, 0));
+        let what = format!("records of collection {id}, which was never created");
+        refuse(Case::Inconsistent, path, offset, what)
     }
 
     fn load_threads(&self, records: usize) -> usize {

@@ -67,15 +67,10 @@ impl Core {
         let state = read.state.clone();
         let file = ManifestFile::read_only(dir, read.state);
         let mut core = Core::new(dir, options, read.store, file, None);
-        let recovered =
+        let mut recovered =
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
-        let next_seqno = recovered.tail.next_seqno;
-        let mut sources = recovered.sources;
-        for tail in recovered.tail.segments {
-            sources.push((tail.segment, HintSource::Decoded(tail.hints)));
-        }
-        core.load(&sources)?;
-        core.log.get_mut().next_seqno = next_seqno;
+        core.load(&recovered.take_sources())?;
+        core.log.get_mut().next_seqno = recovered.tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
         report.clean = state.is_clean && report.notes.is_empty();
         core.report = report;
@@ -153,6 +148,8 @@ impl Core {
         let mut core = Core::new(dir, options, store, view, Some(lock));
         let mut recovered =
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
+        let sources = recovered.take_sources();
+        core.load(&sources)?;
         // Everything has been read and judged: from here on the disk is changed.
         *core.manifest.get_mut() = ManifestFile::open(&*vfs, dir, read)?;
         for path in dead {
@@ -160,9 +157,7 @@ impl Core {
         }
         report.clean = state.is_clean && report.notes.is_empty();
         core.settle(&recovered.tail, report.clean)?;
-        let mut sources = std::mem::take(&mut recovered.sources);
-        core.adopt_tail(recovered.tail, &mut sources)?;
-        core.load(&sources)?;
+        core.adopt_tail(recovered.tail)?;
         core.keep_tail_hints(sources);
         core.report = report;
         Ok(Arc::new(core))
@@ -221,16 +216,11 @@ impl Core {
 
     /// Gives each segment of the tail its place: full ones wait for their footer, the last with
     /// room is active, an empty one behind it is the prepared next.
-    fn adopt_tail(
-        &mut self,
-        tail: TailScan,
-        sources: &mut Vec<(Arc<super::segments::Segment>, HintSource)>,
-    ) -> Result<(), OpenError> {
+    fn adopt_tail(&mut self, tail: TailScan) -> Result<(), OpenError> {
         let log = self.log.get_mut();
         log.next_seqno = tail.next_seqno;
         for t in tail.segments {
-            let segment = Arc::clone(&t.segment);
-            sources.push((t.segment, HintSource::Decoded(t.hints)));
+            let segment = t.segment;
             if t.is_full {
                 self.sealing.get_mut().push_back(segment);
             } else if log.active.is_none() {

@@ -22,7 +22,7 @@ use super::error::{Corruption, OpenError, ReadError};
 use super::segments::Segment;
 use super::tail::{TailScan, TailStart, scan_tail};
 use crate::format::hint::{HINT_LEN, Hint};
-use crate::format::manifest::{Seal, SegmentState};
+use crate::format::manifest::{FILE_NAME as MANIFEST_NAME, Seal, SegmentState};
 use crate::format::scan::{Step, frame_at};
 use crate::format::segment::{
     HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
@@ -30,6 +30,9 @@ use crate::format::segment::{
 };
 use crate::format::{checksum, record::Kind};
 use crate::vfs::{IoError, Map, OpenMode, Vfs, read_full_at};
+
+/// Sequence numbers stay below this: a million records a second would take 146,000 years.
+const SEQNO_MAX: u64 = 1 << 62;
 
 /// What an open can find. [`Case::decision`] is the whole policy of recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +252,18 @@ pub(super) struct Recovered {
     pub(super) tail: TailScan,
 }
 
+impl Recovered {
+    /// All segments with their records, those of the tail included.
+    pub(super) fn take_sources(&mut self) -> Vec<(Arc<Segment>, HintSource)> {
+        let mut sources = std::mem::take(&mut self.sources);
+        for t in &mut self.tail.segments {
+            let hints = std::mem::take(&mut t.hints);
+            sources.push((Arc::clone(&t.segment), HintSource::Decoded(hints)));
+        }
+        sources
+    }
+}
+
 impl Core {
     /// Opens and reads every segment. Changes nothing on disk.
     pub(super) fn recover(
@@ -258,6 +273,7 @@ impl Core {
         sealed_next: u64,
         report: &mut RecoveryReport,
     ) -> Result<Recovered, OpenError> {
+        self.check_numbers(segments, watermark.max(sealed_next))?;
         let mut sources = Vec::new();
         let mut unsealed = Vec::new();
         for state in segments {
@@ -286,6 +302,17 @@ impl Core {
         };
         let tail = scan_tail(unsealed, start, &self.dir, report)?;
         Ok(Recovered { sources, tail })
+    }
+
+    /// No store has ever used up its numbers: a manifest that says so is wrong.
+    fn check_numbers(&self, segments: &[SegmentState], seqno: u64) -> Result<(), OpenError> {
+        let seals = segments.iter().filter_map(|s| s.seal);
+        let seqno_max = seals.map(|seal| seal.first.max(seal.next)).fold(seqno, u64::max);
+        if seqno_max > SEQNO_MAX || self.manifest.lock().state.epoch == u32::MAX {
+            let path = self.dir.join(MANIFEST_NAME);
+            return Err(refuse(Case::Inconsistent, &path, 0, "numbers are out of range"));
+        }
+        Ok(())
     }
 
     fn open_segment(&self, id: u64) -> Result<Arc<Segment>, OpenError> {

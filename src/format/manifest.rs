@@ -200,7 +200,8 @@ pub(crate) fn encode_edit(
     Ok(())
 }
 
-fn edit_checksum(salt: u32, offset: u64, len: u32, payload: &[u8]) -> u32 {
+/// The checksum of an edit with this payload, at `offset` of a manifest with `salt`.
+pub(crate) fn edit_checksum(salt: u32, offset: u64, len: u32, payload: &[u8]) -> u32 {
     checksum::at(salt.wrapping_add(len), offset, payload)
 }
 

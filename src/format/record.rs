@@ -188,6 +188,13 @@ impl<'a> Record<'a> {
 /// Seed of the body checksum: not zero, so that an empty or all-zero body never passes by itself.
 const BODY_SEED: u32 = 0x511D_B0D1;
 
+/// The checksum of a record's body: its key and its value.
+pub(crate) fn body_checksum(body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(BODY_SEED);
+    hasher.update(body);
+    hasher.finalize()
+}
+
 /// Appends a blank header, the key and the value that `encode` appends; returns the value's
 /// length.
 pub(crate) fn append_body(
@@ -211,9 +218,7 @@ pub(crate) fn finish_body(
     key_len: usize,
     value_len: usize,
 ) {
-    let mut hasher = crc32fast::Hasher::new_with_initial(BODY_SEED);
-    hasher.update(buf.get(offset + RECORD_HEADER_LEN..).unwrap_or(&[]));
-    let body_checksum = hasher.finalize();
+    let body_checksum = body_checksum(buf.get(offset + RECORD_HEADER_LEN..).unwrap_or(&[]));
     let padded = offset + align8(buf.len() - offset);
     buf.resize(padded, 0);
     let header = buf.get_mut(offset..).unwrap_or(&mut []);

@@ -33,6 +33,7 @@ pub mod bugs;
 mod content;
 mod crash;
 mod fault;
+pub mod fuzz;
 #[cfg(feature = "stores")]
 pub mod kv_contract;
 mod oracle;

@@ -68,11 +68,12 @@ impl Outcomes {
     }
 }
 
-/// Where the specimens' stores are.
-const DIR: &str = "/store";
 const SEGMENT_LEN: u64 = 1024;
 
 impl Specimen {
+    /// Where the specimens' stores are.
+    pub const DIR: &str = "/store";
+
     /// A small store that was closed in order.
     pub fn closed() -> Self {
         Self::make("closed", 1, 8, true)
@@ -93,7 +94,8 @@ impl Specimen {
         let sim = SimVfs::new();
         let mut id = [0; 16];
         Rng::new(seed).fill(&mut id);
-        let open = || options(&sim, SEGMENT_LEN).store_id(id).open(DIR).expect("nothing fails");
+        let open =
+            || options(&sim, SEGMENT_LEN).store_id(id).open(Specimen::DIR).expect("nothing fails");
         let mut rng = Rng::new(seed);
         let mut model = super::super::Model::default();
         let mut states = vec![(1, Contents::new())];
@@ -122,7 +124,7 @@ impl Specimen {
 
     /// The path of a file of the specimen.
     pub fn path(&self, name: &str) -> PathBuf {
-        Path::new(DIR).join(name)
+        Path::new(Specimen::DIR).join(name)
     }
 
     /// The segment files, oldest first.
@@ -142,7 +144,16 @@ impl Specimen {
     ///
     /// As [`Db::open_with`].
     pub fn open(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Db, OpenError> {
-        options(&SimVfs::with_files(files), SEGMENT_LEN).open(DIR)
+        Self::open_on(&SimVfs::with_files(files))
+    }
+
+    /// Opens the store on `disk`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::open_with`].
+    pub fn open_on(disk: &SimVfs) -> Result<Db, OpenError> {
+        options(disk, SEGMENT_LEN).open(Specimen::DIR)
     }
 
     /// Changes the file at `path` with `change` and judges what comes of it.
@@ -332,7 +343,7 @@ fn names_a_place(
     files: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Result<(), Violation> {
     let known = files.get(&corruption.file).map(Vec::len);
-    let in_store = corruption.file.parent() == Some(Path::new(DIR));
+    let in_store = corruption.file.parent() == Some(Path::new(Specimen::DIR));
     let is_missing = known.is_none() && in_store && corruption.offset == 0;
     if is_missing || known.is_some_and(|len| corruption.offset <= len as u64) {
         return Ok(());

@@ -112,7 +112,7 @@ impl FaultTest {
 
     /// Nothing fails any more: a store that is not poisoned takes writes without a reopen, one
     /// that is refuses them and is read; both open again.
-    fn go_on(&self, run: &mut Run) -> Result<(), Violation> {
+    pub(in crate::testing) fn go_on(&self, run: &mut Run) -> Result<(), Violation> {
         run.compare("the fault")?;
         if run.is_in_doubt() {
             // Not open if it was to be opened again and that failed too.

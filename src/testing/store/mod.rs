@@ -5,11 +5,13 @@
 mod crash;
 mod damage;
 mod faults;
+mod resign;
 mod run;
 mod workload;
 
 pub use crash::{CrashTest, Tally};
 pub use damage::{Damage, Outcomes, Specimen};
 pub use faults::{FaultTally, FaultTest, Moment};
+pub use resign::resign;
 pub use run::{Run, Violation, contents_of, fingerprint_of};
 pub use workload::{Step, Workload};

@@ -179,7 +179,13 @@ impl Run {
             Err(e @ OpenError::Io(_)) => return self.error("open", &e),
             Err(e) => return Err(Violation(format!("open refused: {e}"))),
         }
+        let known = self.errors;
         self.compare("open")?;
+        if self.is_in_doubt() && self.errors > known {
+            // It could not be read: nobody knows which state it is in.
+            self.kill();
+            return Ok(());
+        }
         // An open that succeeds settles what is there, and makes it durable.
         self.in_doubt = None;
         self.history.promise(self.sim.mark());

@@ -1,0 +1,6 @@
+//! See `siltstone::testing::fuzz::store_fixsum`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    siltstone::testing::fuzz::store_fixsum(input);
+});
