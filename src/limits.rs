@@ -29,6 +29,10 @@ pub const SEGMENT_LEN_DEFAULT: u64 = 64 << 20;
 /// Most segments alive at once: the index keeps a segment in 20 bits.
 pub const SEGMENTS_MAX: usize = (1 << 20) - 1;
 
+/// Largest sequence number of a batch that is recovered. A store reaches it after a million records
+/// a second for two thousand years; a larger one on disk is damage, and would overflow.
+pub const SEQNO_MAX: u64 = 1 << 56;
+
 /// Deepest nesting of a value (lists in lists); Python's own reader gives up near 1,000.
 pub const VALUE_DEPTH_MAX: usize = 500;
 

@@ -27,7 +27,7 @@ use super::segments::SegmentTable;
 use super::sync::Syncer;
 use super::tail::TailScan;
 use crate::format::hint::hash_seed;
-use crate::format::manifest::{Edit, Manifest, State};
+use crate::format::manifest::{Edit, FILE_NAME, Manifest, State};
 use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId, parse_file_name};
 use crate::vfs::{IoError, LockGuard, Vfs};
 
@@ -150,6 +150,10 @@ impl Core {
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
         let sources = recovered.take_sources();
         core.load(&sources)?;
+        core.epoch = state.epoch.checked_add(1).ok_or_else(|| {
+            let path = dir.join(FILE_NAME);
+            refuse(Case::Inconsistent, &path, 0, "the numbers of opens are used up")
+        })?;
         // Everything has been read and judged: from here on the disk is changed.
         *core.manifest.get_mut() = ManifestFile::open(&*vfs, dir, read)?;
         for path in dead {
@@ -194,7 +198,6 @@ impl Core {
                 self.segments.remove(segment);
             }
         }
-        self.epoch = manifest.state.epoch + 1;
         let edit = Edit::Open { epoch: self.epoch, watermark: tail.next_seqno };
         manifest.append(&edit, &self.poison).map_err(failed)
     }

@@ -11,6 +11,7 @@ use crate::format::hint::{self, Hint};
 use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use crate::format::scan::{Frame, Step, frame_at};
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::limits::SEQNO_MAX;
 use crate::vfs::IoError;
 
 /// What the tail holds.
@@ -234,6 +235,9 @@ impl Scanner {
             if frame.header.base != self.expected && !planted!(SequenceGapAccepted) {
                 return Ok(End::Open(0, "frame does not continue the log"));
             }
+            if frame.header.base > SEQNO_MAX {
+                return Ok(End::Open(0, "sequence number over the limit"));
+            }
             if frame.header.kind == FrameKind::End {
                 self.watermark = self.watermark.max(frame.header.watermark);
                 segment.end.store(offset + frame.len(), Ordering::Release);
@@ -359,6 +363,10 @@ impl Scanner {
                 self.expected, self.watermark
             );
             return Err(refuse(Case::BelowWatermark, path, offset, what));
+        }
+        if self.expected > SEQNO_MAX {
+            let what = format!("sequence number {} is over the limit", self.expected);
+            return Err(refuse(Case::Inconsistent, path, offset, what));
         }
         if let Some(stop) = stop.filter(|stop| stop.is_dirty && !planted!(CutNotReported)) {
             let what = format!("{}; cut at byte {}", stop.what, stop.segment.end());

@@ -128,7 +128,10 @@ impl State {
     pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
         self.is_clean = matches!(edit, Edit::Close { .. });
         match edit {
-            Edit::State(state) => *self = state.clone(),
+            Edit::State(state) => {
+                state.check()?;
+                *self = state.clone();
+            }
             Edit::Open { epoch, watermark } => {
                 if *epoch <= self.epoch {
                     return Err(format!("epoch {epoch} follows epoch {}", self.epoch));
@@ -159,6 +162,19 @@ impl State {
                     self.find(*id)?.len = *len;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong if the parts of a whole state contradict each other.
+    fn check(&self) -> Result<(), String> {
+        let mut last = 0;
+        for SegmentState { id, .. } in &self.segments {
+            if *id <= last || *id >= self.next_segment {
+                let next = self.next_segment;
+                return Err(format!("segment {id} is listed behind {last}, the next is {next}"));
+            }
+            last = *id;
         }
         Ok(())
     }
