@@ -90,6 +90,12 @@ struct Appended {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue = None;
+        let current = std::thread::current().id();
+        if self.threads.iter().any(|thread| thread.thread().id() == current) {
+            // A waker dropped the last handle on one of the sink's own threads, for which the
+            // other may be waiting: both end by themselves when they are done.
+            return;
+        }
         for thread in self.threads.drain(..) {
             join(thread);
         }
@@ -161,7 +167,8 @@ impl Sink {
         let _ = self.write(WriteBatch::new()).wait();
     }
 
-    /// Waits until everything handed over is durable or has failed, and ends the sink.
+    /// Waits until everything handed over is durable or has failed, and ends the sink if this is
+    /// its last handle.
     ///
     /// # Errors
     ///
@@ -184,13 +191,18 @@ impl Sink {
 /// The writer: gathers jobs and appends them as groups.
 fn gather(db: &Db, options: SinkOptions, jobs: &Receiver<Job>, appended: &Sender<Appended>) {
     while let Ok(first) = jobs.recv() {
-        let deadline = Instant::now() + options.group_delay;
+        // A delay that no clock reaches is none.
+        let deadline = Instant::now().checked_add(options.group_delay);
         let mut bytes = first.batch.byte_len();
         // An empty batch asks for what is there to be written now.
         let mut is_urgent = first.batch.is_empty();
         let mut group = vec![first];
         while bytes < options.group_bytes && !is_urgent {
-            match jobs.recv_deadline(deadline) {
+            let next = match deadline {
+                Some(deadline) => jobs.recv_deadline(deadline),
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
                 Ok(job) => {
                     bytes += job.batch.byte_len();
                     is_urgent = job.batch.is_empty();
@@ -243,6 +255,9 @@ fn settle(db: &Db, to_sync: &Receiver<Appended>) {
 #[derive(Debug)]
 struct Budget {
     max: usize,
+    /// Held by the producer whose turn it is, so that a large batch is not overtaken for ever by
+    /// small ones that always fit.
+    turn: Mutex<()>,
     used: Mutex<usize>,
     freed: Condvar,
 }
@@ -256,11 +271,12 @@ struct Share {
 
 impl Budget {
     fn new(max: usize) -> Self {
-        Budget { max, used: Mutex::new(0), freed: Condvar::new() }
+        Budget { max, turn: Mutex::new(()), used: Mutex::new(0), freed: Condvar::new() }
     }
 
     /// Takes `bytes`, waiting for them if need be.
     fn take(self: &Arc<Self>, bytes: usize) -> Share {
+        let _turn = self.turn.lock();
         let mut used = self.used.lock();
         while !self.fits(*used, bytes) {
             self.freed.wait(&mut used);
@@ -270,6 +286,7 @@ impl Budget {
     }
 
     fn try_take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let _turn = self.turn.try_lock()?;
         let mut used = self.used.lock();
         if !self.fits(*used, bytes) {
             return None;

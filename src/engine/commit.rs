@@ -384,9 +384,11 @@ impl Core {
         old: Location,
         old_len: &mut u64,
     ) -> bool {
-        let Ok(old) = self.read_record(old) else { return true };
-        *old_len = old.header.record_len() as u64;
-        old.key() == key || !self.is_other_key(&old, hash)
+        // Its value is not read: a lock of the index is held, for which readers may wait.
+        let Ok(found) = self.read_key(old) else { return true };
+        *old_len = found.header.record_len() as u64;
+        found.key() == key
+            || self.read_record(old).map_or(true, |whole| !self.is_other_key(&whole, hash))
     }
 }
 

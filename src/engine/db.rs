@@ -311,7 +311,7 @@ impl Core {
     }
 
     fn contains(&self, state: &CollectionState, key: &[u8]) -> Result<bool, ReadError> {
-        Ok(self.lookup(state.id, &state.index(), key)?.is_some())
+        self.has_key(state.id, &state.index(), key)
     }
 
     fn get_many(

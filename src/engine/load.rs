@@ -49,19 +49,24 @@ impl Core {
         if threads <= 1 {
             return self.load_part(sources, &collections, 0, 1);
         }
-        let collections = &collections;
-        let results = crossbeam::thread::scope(|scope| {
-            let handles: Vec<_> = (0..threads)
-                .map(|part| {
-                    scope.spawn(move |_| self.load_part(sources, collections, part, threads))
-                })
-                .collect();
-            handles.into_iter().map(|handle| handle.join()).collect::<Vec<_>>()
+        let part = |part| self.load_part(sources, &collections, part, threads);
+        let part = &part;
+        let loaded = crossbeam::thread::scope(|scope| {
+            let others: Vec<_> =
+                (1..threads).map(|n| (n, scope.builder().spawn(move |_| part(n)))).collect();
+            let mut result = part(0);
+            for (n, other) in others {
+                let loaded = match other {
+                    Ok(thread) => thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)),
+                    // No more threads to be had: this one does it.
+                    Err(_) => part(n),
+                };
+                result = result.and(loaded);
+            }
+            result
         });
-        for result in results.into_iter().flatten().flatten() {
-            result?;
-        }
-        Ok(())
+        // Keys that a thread did not load must never look absent.
+        loaded.unwrap_or_else(|e| std::panic::resume_unwind(e))
     }
 
     /// The error for records of a collection that was never created, with the place of the first.

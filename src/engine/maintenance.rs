@@ -147,6 +147,9 @@ impl Core {
     fn create_segment(&self, len: u64) -> Result<Arc<Segment>, WriteError> {
         let mut manifest = self.manifest.lock();
         self.poison.check()?;
+        if self.segments.is_full() {
+            return Err(too_many_segments());
+        }
         let id = manifest.state.next_segment;
         let path = self.dir.join(file_name(id));
         let vfs = &self.options.vfs;
@@ -185,13 +188,8 @@ impl Core {
             }
             return Err(e);
         }
-        self.segments.add(|slot| Segment::new(id, slot, salt, path, file)).ok_or(
-            WriteError::TooLarge {
-                what: "number of segments",
-                len: crate::limits::SEGMENTS_MAX as u64 + 1,
-                max: crate::limits::SEGMENTS_MAX as u64,
-            },
-        )
+        let added = self.segments.add(|slot| Segment::new(id, slot, salt, path, file));
+        added.ok_or_else(too_many_segments)
     }
 
     /// Does what is due: seals full segments, then prepares the next one. Called by the
@@ -278,6 +276,11 @@ impl Core {
             ReadMode::Pread => None,
         }
     }
+}
+
+fn too_many_segments() -> WriteError {
+    let max = crate::limits::SEGMENTS_MAX as u64;
+    WriteError::TooLarge { what: "number of segments", len: max + 1, max }
 }
 
 /// The thread that prepares and seals segments.

@@ -376,3 +376,30 @@ fn random_id() -> StoreId {
     }
     id
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::{FILE_NAME, MANIFEST_HEADER_LEN, encode_edit, encode_header};
+    use crate::vfs::mem::MemVfs;
+
+    /// Goal: numbers at their end are an error, not an overflow. Method: manifests with right
+    /// checksums whose epoch and sequence number are the largest there are.
+    #[test]
+    fn numbers_that_are_used_up_refuse_the_open() {
+        let states = [
+            State { epoch: u32::MAX, ..State::new() },
+            State { epoch: 1, watermark: u64::MAX, sealed_next: u64::MAX, ..State::new() },
+        ];
+        for state in states {
+            let (header, salt) = encode_header(&StoreId::default());
+            let mut bytes = header.to_vec();
+            let offset = MANIFEST_HEADER_LEN as u64;
+            encode_edit(&mut bytes, salt, offset, &Edit::State(state)).expect("encode");
+            let vfs = MemVfs::new();
+            vfs.put(Path::new("/store").join(FILE_NAME), bytes);
+            let opened = Options::new().vfs(Arc::new(vfs)).open("/store");
+            assert!(matches!(opened, Err(OpenError::Corrupt(_))), "{opened:?}");
+        }
+    }
+}

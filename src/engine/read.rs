@@ -168,8 +168,42 @@ impl Core {
         hint::hash_key(self.hash_seed, key)
     }
 
+    /// True if `key` is there; its value is not read.
+    pub(super) fn has_key(
+        &self,
+        collection: u32,
+        index: &Index,
+        key: &[u8],
+    ) -> Result<bool, ReadError> {
+        for location in index.find(self.hash_key(key)) {
+            if self.read_key(location)?.is(collection, key) {
+                return Ok(true);
+            }
+            let found = self.read_record(location)?;
+            if self.is_record_of(collection, key, location, &found)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The record at `location`, its header verified, its body not.
     pub(super) fn read_record(&self, location: Location) -> Result<Found, ReadError> {
+        self.read_up_to(location, RecordHeader::record_len)
+    }
+
+    /// As [`Core::read_record`], but a large value may be missing: what is found is good for its
+    /// header and its key only.
+    pub(super) fn read_key(&self, location: Location) -> Result<Found, ReadError> {
+        self.read_up_to(location, |header| RECORD_HEADER_LEN + header.key_len)
+    }
+
+    /// The record at `location`; where it must be read, only as many bytes as `wanted` says.
+    fn read_up_to(
+        &self,
+        location: Location,
+        wanted: impl FnOnce(&RecordHeader) -> usize,
+    ) -> Result<Found, ReadError> {
         let segment = self.segment(location)?;
         let offset = location.offset();
         if let Some(map) = segment.map() {
@@ -186,7 +220,7 @@ impl Core {
         let mut buf = read_range(&segment, offset, (offset + READ_WINDOW).min(end))?;
         let header = RecordHeader::verify(&buf, segment.salt)
             .ok_or_else(|| damaged_header(&segment, offset))?;
-        let len = header.record_len();
+        let len = wanted(&header);
         if len > buf.len() {
             let record_end = offset + len as u64;
             if record_end > end {

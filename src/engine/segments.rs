@@ -168,6 +168,11 @@ pub(super) struct SegmentTable {
 }
 
 impl SegmentTable {
+    /// True if no more can be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.read().len() >= SEGMENTS_MAX
+    }
+
     /// Adds the segment that `make` returns for its slot; `None` if there are too many.
     pub(super) fn add(&self, make: impl FnOnce(u32) -> Segment) -> Option<Arc<Segment>> {
         let mut slots = self.slots.write();

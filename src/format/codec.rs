@@ -8,8 +8,11 @@
 use bincode::config;
 use bincode::{Decode, Encode};
 
-/// Longest encoded item, in bytes: a damaged length cannot make the decoder allocate more.
-pub(crate) const ITEM_LEN_MAX: usize = 16 << 20;
+/// What a decoder may allocate for an item of `1 / EXPANSION` of it, in bytes, smallest first: a
+/// length within the item that lies cannot make it take much more memory than the item is long.
+const LIMITS: [usize; 4] = [64 << 10, 1 << 20, 16 << 20, 256 << 20];
+/// Bytes in memory for one encoded, at most: a segment of the manifest takes 56 for 3.
+const EXPANSION: usize = 20;
 
 /// The bytes of `item`.
 pub(crate) fn encode<T: Encode>(item: &T) -> Result<Vec<u8>, String> {
@@ -18,10 +21,20 @@ pub(crate) fn encode<T: Encode>(item: &T) -> Result<Vec<u8>, String> {
 
 /// The item whose encoding is exactly `bytes`.
 pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, String> {
-    let limited = config::standard().with_limit::<ITEM_LEN_MAX>();
-    let (item, used) = bincode::decode_from_slice(bytes, limited).map_err(|e| e.to_string())?;
+    let [small, medium, large, _] = LIMITS.map(|limit| limit / EXPANSION);
+    let (item, used) = match bytes.len() {
+        n if n <= small => decode_within::<T, { LIMITS[0] }>(bytes),
+        n if n <= medium => decode_within::<T, { LIMITS[1] }>(bytes),
+        n if n <= large => decode_within::<T, { LIMITS[2] }>(bytes),
+        _ => decode_within::<T, { LIMITS[3] }>(bytes),
+    }?;
     if used != bytes.len() {
         return Err(format!("{} bytes left over after {used}", bytes.len() - used));
     }
     Ok(item)
+}
+
+fn decode_within<T: Decode<()>, const LIMIT: usize>(bytes: &[u8]) -> Result<(T, usize), String> {
+    let limited = config::standard().with_limit::<LIMIT>();
+    bincode::decode_from_slice(bytes, limited).map_err(|e| e.to_string())
 }

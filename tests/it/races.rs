@@ -1,4 +1,4 @@
-//! What threads do to each other: syncs of one file, closing twice, reading beside a writer.
+//! What threads do to each other: syncs of one file, closing twice, waiting for a large value.
 
 use std::io;
 use std::path::Path;
@@ -16,6 +16,7 @@ struct SlowSync {
     files: MemVfs,
     overlapped: Arc<AtomicBool>,
     fails: Arc<AtomicBool>,
+    bytes_read: Arc<AtomicUsize>,
 }
 
 struct SlowFile {
@@ -24,6 +25,7 @@ struct SlowFile {
     is_slow: bool,
     overlapped: Arc<AtomicBool>,
     fails: Arc<AtomicBool>,
+    bytes_read: Arc<AtomicUsize>,
 }
 
 impl Vfs for SlowSync {
@@ -34,6 +36,7 @@ impl Vfs for SlowSync {
             is_slow: path.extension().is_some_and(|e| e == "seg"),
             overlapped: Arc::clone(&self.overlapped),
             fails: Arc::clone(&self.fails),
+            bytes_read: Arc::clone(&self.bytes_read),
         }))
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -58,7 +61,9 @@ impl Vfs for SlowSync {
 
 impl File for SlowFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
+        let read = self.file.read_at(buf, offset)?;
+        self.bytes_read.fetch_add(read, Ordering::SeqCst);
+        Ok(read)
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.file.write_at(buf, offset)
@@ -153,4 +158,19 @@ fn closing_at_the_same_time_waits_for_the_sync() {
             }
         });
     }
+}
+
+/// Goal: overwriting a key, and asking whether it is there, reads its old record's key and not
+/// its value: readers of other keys wait meanwhile.
+#[test]
+fn a_large_value_is_not_read_to_find_its_key() {
+    let vfs = Arc::new(SlowSync::default());
+    let bytes_read = Arc::clone(&vfs.bytes_read);
+    let db = Options::new().vfs(vfs).open("/store").unwrap();
+    db.put("c", b"k", &vec![7; 8 << 20]).unwrap();
+    let before = bytes_read.load(Ordering::SeqCst);
+    assert!(db.contains("c", b"k").unwrap());
+    db.put("c", b"k", b"small").unwrap();
+    let read = bytes_read.load(Ordering::SeqCst) - before;
+    assert!(read <= 16 << 10, "{read} bytes read");
 }

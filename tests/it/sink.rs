@@ -125,3 +125,74 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
         }
     }
 }
+
+#[test]
+fn a_delay_without_end_waits_for_bytes_only() {
+    let db = in_memory();
+    let mut options = SinkOptions::default();
+    options.group_delay = std::time::Duration::MAX;
+    let sink = Sink::new(db.clone(), options).unwrap();
+    let ticket = sink.put("c", b"k", b"v").unwrap();
+    sink.flush();
+    ticket.wait().unwrap();
+    assert_eq!(db.len("c"), 1);
+}
+
+/// Goal: a large batch gets its turn while small ones keep coming. Method: two producers whose
+/// small batches always fit keep the budget in use until the large one is in.
+#[test]
+fn a_large_batch_is_not_overtaken_for_ever() {
+    let db = in_memory();
+    let mut options = SinkOptions::default();
+    options.queue_bytes = 1 << 10;
+    options.group_delay = std::time::Duration::from_millis(1);
+    let sink = Sink::new(db.clone(), options).unwrap();
+    let is_in = std::sync::atomic::AtomicBool::new(false);
+    let overtaken = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let loaded = || is_in.load(std::sync::atomic::Ordering::SeqCst);
+                for _ in 0..2_000 {
+                    if loaded() {
+                        return;
+                    }
+                    drop(sink.put("small", b"k", &[1; 100]).unwrap());
+                    overtaken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let mut large = WriteBatch::new();
+        large.put("large", b"k", &[2; 4 << 10]).unwrap();
+        sink.write(large).wait().unwrap();
+        is_in.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(overtaken.into_inner() < 8_000);
+}
+
+/// Goal: dropping the last handle in a waker, on the sink's own thread, does not hang it. Method:
+/// a waker that owns the sink, with more groups behind it than may wait for their sync.
+#[test]
+fn the_last_handle_can_be_dropped_by_a_waker() {
+    struct Holds(std::sync::Mutex<Option<Sink>>);
+    impl std::task::Wake for Holds {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+    let db = in_memory();
+    let mut options = SinkOptions::default();
+    options.group_bytes = 1;
+    let sink = Sink::new(db.clone(), options).unwrap();
+    let mut first = Box::pin(sink.put("c", b"first", b"v").unwrap());
+    let tickets: Vec<_> =
+        (0..500u32).map(|i| sink.put("c", &i.to_le_bytes(), b"v").unwrap()).collect();
+    let waker = Arc::new(Holds(std::sync::Mutex::new(Some(sink)))).into();
+    let _ = first.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    drop(waker);
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    assert_eq!(db.len("c"), 501);
+}
