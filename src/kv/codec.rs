@@ -22,7 +22,7 @@
 //! 0x0b        varint n, n x 8 bytes            list of floats
 //! 0x0c        varint n, n x (key value)        map, in order of insertion
 //! 0x0d        entry:u8                         text, an entry of KNOWN_TEXTS
-//! 0x0e        n:u8, n bytes                    text of 2n lower-case hexadecimal digits, n >= 8
+//! 0x0e        n:u8, n bytes                    text of 2n lower-case hexadecimal digits
 //! 0x0f        back:u8                          text that stands earlier in the same value
 //! 0x40..=0x7f -                                the integer tag - 0x40
 //! 0x80..=0xff tag - 0x80 bytes                 text of that length
@@ -32,18 +32,29 @@
 //!          | 0x80..=0xff                       entry (byte - 0x80) of KNOWN_KEYS
 //! ```
 //!
-//! *Repeats.* Texts in the forms 0x08, 0x0e and 0x80 of at least [`REPEAT_LEN_MIN`] bytes are
-//! remembered, the last [`REPEAT_BACK_MAX`] of them; `back` counts from the newest, 0. A
-//! document's text, which LlamaIndex holds twice, and the metadata that nodes repeat of each other
-//! are so stored once. What repeats make of a value is at most [`REPEAT_GROWTH_MAX`] times the
-//! bytes that are stored, whatever the bytes say: a writer that would exceed that writes in full.
-//!
 //! [`KNOWN_KEYS`] and [`KNOWN_TEXTS`] are part of the format: entries are appended, never changed.
-//! Writers use the shortest form that fits; readers accept any. A list of floats is packed as f32
-//! only if every element comes back bit for bit: embeddings computed in single precision take half
-//! the room and nothing is ever rounded.
+//! Writers use the shortest form of a number; for a text the first that fits of 0x0d, 0x0f, 0x0e,
+//! 0x80..=0xff, 0x08, where 0x0e is for 16 to 510 digits. Readers accept any form. A list of floats
+//! is packed as f32 only if every element comes back bit for bit: embeddings computed in single
+//! precision take half the room and nothing is ever rounded.
 //!
-//! Worked example, `{"text": "hi", "n": -1}`:
+//! # Texts that come again
+//!
+//! LlamaIndex holds a document's text twice, and nodes repeat metadata of each other. What comes
+//! again within a value is stored once:
+//!
+//! - A text of at least [`REPEAT_LEN_MIN`] bytes that is written in full (0x08, 0x0e, 0x80..=0xff;
+//!   not a key) is remembered, the last [`REPEAT_BACK_MAX`] of them. Repeats are not remembered
+//!   again.
+//! - `back` counts from the newest, which is 0. A text that is not remembered is an error.
+//! - A few bytes must not become gigabytes: the texts that repeats stand for have together at most
+//!   [`REPEAT_GROWTH_MAX`] times the length of the stored value, or it is an error. Writers, who do
+//!   not know that length yet, take what precedes the repeat in its stead. Where a repeat would go
+//!   beyond that they write the text in full, and it is remembered anew.
+//!
+//! # Worked examples
+//!
+//! `{"text": "hi", "n": -1}`:
 //!
 //! ```text
 //! 01  0c 02  96  82 68 69  01 6e  03 01
@@ -54,15 +65,29 @@
 //! version
 //! ```
 //!
-//! Decoding trusts nothing: it never panics, allocates at most a constant times what it has read,
-//! and stops at [`VALUE_DEPTH_MAX`] levels.
+//! `["LlamaIndex", "00112233aabbccdd", "LlamaIndex"]`:
+//!
+//! ```text
+//! 01  09 03  8a 4c 6c 61 6d 61 49 6e 64 65 78  0e 08 00 11 22 33 aa bb cc dd  0f 01
+//! |   |      |                                 |                              the text before
+//! |   |      "LlamaIndex", ten bytes           hexadecimal digits, eight      the newest one
+//! |   list of three                            bytes of them
+//! version
+//! ```
+//!
+//! Decoding trusts nothing: it never panics, allocates at most a constant times the length of what
+//! it is given, and stops at [`VALUE_DEPTH_MAX`] levels.
 
+mod hex;
 mod known;
+mod repeat;
 
 use std::fmt;
 
 use known::{KEYS, TEXTS};
 pub use known::{KNOWN_KEYS, KNOWN_TEXTS};
+use repeat::{Form, ReadTexts, WrittenTexts};
+pub use repeat::{REPEAT_BACK_MAX, REPEAT_GROWTH_MAX, REPEAT_LEN_MIN};
 
 use super::text::Text;
 use super::value::{Map, Value};
@@ -92,15 +117,6 @@ mod tag {
     pub(super) const SHORT_TEXT: u8 = 0x80;
 }
 
-/// Shortest text that is remembered, in bytes.
-pub const REPEAT_LEN_MIN: usize = 8;
-/// How many texts are remembered.
-pub const REPEAT_BACK_MAX: usize = 32;
-/// Bytes that repeats may add, as a multiple of the bytes stored.
-pub const REPEAT_GROWTH_MAX: usize = 8;
-/// Shortest and longest run of hexadecimal digits that is packed, in bytes packed.
-const HEX_LEN: std::ops::RangeInclusive<usize> = 8..=255;
-
 /// Key byte that announces a length; smaller ones are the length.
 const LONG_KEY: u8 = 0x7f;
 /// Key bytes from here on name an entry of [`KNOWN_KEYS`].
@@ -129,48 +145,14 @@ impl std::error::Error for DecodeError {}
 pub fn encode(value: &Value, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(VERSION);
-    Writer { out, start, recent: Recent::default(), repeated: 0 }.value(value);
-}
-
-/// The last texts that were written or read in full, in a ring.
-struct Recent<T> {
-    ring: [T; REPEAT_BACK_MAX],
-    count: usize,
-}
-
-impl<T: Copy + Default> Default for Recent<T> {
-    fn default() -> Self {
-        Recent { ring: [T::default(); REPEAT_BACK_MAX], count: 0 }
-    }
-}
-
-impl<T: Copy> Recent<T> {
-    fn push(&mut self, item: T) {
-        if let Some(place) = self.ring.get_mut(self.count % REPEAT_BACK_MAX) {
-            *place = item;
-        }
-        self.count += 1;
-    }
-
-    /// The item that was pushed `back` items before the newest.
-    fn get(&self, back: usize) -> Option<T> {
-        if back >= self.count.min(REPEAT_BACK_MAX) {
-            return None;
-        }
-        self.ring.get((self.count - 1 - back) % REPEAT_BACK_MAX).copied()
-    }
-
-    fn len(&self) -> usize {
-        self.count.min(REPEAT_BACK_MAX)
-    }
+    Writer { out, start, texts: WrittenTexts::new() }.value(value);
 }
 
 struct Writer<'v, 'o> {
     out: &'o mut Vec<u8>,
+    /// Where the stored form starts in `out`.
     start: usize,
-    recent: Recent<&'v [u8]>,
-    /// Bytes that repeats stand for.
-    repeated: usize,
+    texts: WrittenTexts<'v>,
 }
 
 impl<'v> Writer<'v, '_> {
@@ -219,40 +201,18 @@ impl<'v> Writer<'v, '_> {
     fn text(&mut self, text: &'v [u8]) {
         if let Some(entry) = TEXTS.entry(text, &KNOWN_TEXTS) {
             self.out.extend_from_slice(&[tag::KNOWN_TEXT, entry]);
-            return;
+        } else if let Some(back) = self.texts.repeat(text, self.out.len() - self.start) {
+            self.out.extend_from_slice(&[tag::REPEAT, back]);
+        } else if let Some((len, packed)) = hex::pack(text) {
+            self.out.extend_from_slice(&[tag::HEX, len]);
+            self.out.extend(packed);
+        } else if let Ok(len @ 0..=0x7f) = u8::try_from(text.len()) {
+            self.out.push(tag::SHORT_TEXT + len);
+            self.out.extend_from_slice(text);
+        } else {
+            self.out.push(tag::TEXT);
+            put_bytes(text, self.out);
         }
-        if text.len() >= REPEAT_LEN_MIN {
-            if let Some(back) = self.find_repeat(text) {
-                self.out.extend_from_slice(&[tag::REPEAT, back]);
-                return;
-            }
-            self.recent.push(text);
-            if pack_hex(text, self.out) {
-                return;
-            }
-        }
-        match u8::try_from(text.len()) {
-            Ok(len @ 0..=0x7f) => {
-                self.out.push(tag::SHORT_TEXT + len);
-                self.out.extend_from_slice(text);
-            }
-            _ => {
-                self.out.push(tag::TEXT);
-                put_bytes(text, self.out);
-            }
-        }
-    }
-
-    /// How far back `text` stands, if it may be repeated.
-    fn find_repeat(&mut self, text: &[u8]) -> Option<u8> {
-        let back = (0..self.recent.len()).find(|back| self.recent.get(*back) == Some(text))?;
-        let written = self.out.len() - self.start;
-        let repeated = self.repeated + text.len();
-        if repeated > written.saturating_mul(REPEAT_GROWTH_MAX) {
-            return None;
-        }
-        self.repeated = repeated;
-        u8::try_from(back).ok()
     }
 
     fn list(&mut self, list: &'v [Value]) {
@@ -278,30 +238,6 @@ impl<'v> Writer<'v, '_> {
             }
         }
     }
-}
-
-/// Writes `text` packed, if it is hexadecimal digits only.
-fn pack_hex(text: &[u8], out: &mut Vec<u8>) -> bool {
-    let (pairs, rest) = text.as_chunks::<2>();
-    let Ok(len) = u8::try_from(pairs.len()) else { return false };
-    if !HEX_LEN.contains(&pairs.len()) || !rest.is_empty() {
-        return false;
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let start = out.len();
-    out.extend_from_slice(&[tag::HEX, len]);
-    for [high, low] in pairs {
-        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-            out.truncate(start);
-            return false;
-        };
-        out.push(high << 4 | low);
-    }
-    true
 }
 
 fn encode_key(key: &Text, out: &mut Vec<u8>) {
@@ -346,7 +282,7 @@ fn put_varint(mut n: u64, out: &mut Vec<u8>) {
 ///
 /// [`DecodeError`] if the bytes are not exactly one stored value of a version that is known.
 pub fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
-    let mut reader = Reader { bytes, offset: 0, recent: Recent::default(), repeated: 0 };
+    let mut reader = Reader { bytes, offset: 0, texts: ReadTexts::new() };
     if reader.byte()? != VERSION {
         return Err(DecodeError { offset: 0, what: "unknown version of the value format" });
     }
@@ -360,9 +296,7 @@ pub fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
 struct Reader<'a> {
     bytes: &'a [u8],
     offset: usize,
-    /// Where the last texts stand: offset, bytes, and whether these are packed digits.
-    recent: Recent<(usize, usize, bool)>,
-    repeated: usize,
+    texts: ReadTexts<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -426,43 +360,13 @@ impl<'a> Reader<'a> {
             .map_err(|e| DecodeError { offset: start + e.offset, what: "no text" })
     }
 
-    /// Reads a text of `len` bytes, packed or not, that repeats may refer to.
-    fn remembered(&mut self, len: usize, is_hex: bool) -> Result<Value, DecodeError> {
-        let text_len = if is_hex { 2 * len } else { len };
-        if text_len >= REPEAT_LEN_MIN {
-            self.recent.push((self.offset, len, is_hex));
-        }
-        self.text_or_hex(len, is_hex)
-    }
-
-    fn text_or_hex(&mut self, len: usize, is_hex: bool) -> Result<Value, DecodeError> {
-        if !is_hex {
-            return Ok(Value::Text(self.text(len)?));
-        }
-        let packed = self.take(len)?;
-        let mut digits = String::with_capacity(2 * len);
-        for byte in packed {
-            for digit in [byte >> 4, byte & 15] {
-                digits.extend(char::from_digit(u32::from(digit), 16));
-            }
-        }
-        Ok(Value::Text(digits.into()))
-    }
-
-    /// Reads the text that stands `back` texts before.
-    fn repeat(&mut self, back: u8) -> Result<Value, DecodeError> {
-        let (offset, len, is_hex) = self
-            .recent
-            .get(usize::from(back))
-            .ok_or(self.error("a text is repeated that was not there"))?;
-        self.repeated += if is_hex { 2 * len } else { len };
-        if self.repeated > self.bytes.len().saturating_mul(REPEAT_GROWTH_MAX) {
-            return Err(self.error("repeated texts are too long together"));
-        }
-        let here = std::mem::replace(&mut self.offset, offset);
-        let text = self.text_or_hex(len, is_hex);
-        self.offset = here;
-        text
+    /// A text that is written in full, which repeats may refer to. `form` was taken last.
+    fn full_text(&mut self, form: Form<'a>) -> Result<Value, DecodeError> {
+        let start = self.offset - form.stored_len();
+        let text =
+            form.text().map_err(|e| DecodeError { offset: start + e.offset, what: "no text" })?;
+        self.texts.push(form);
+        Ok(Value::Text(text))
     }
 
     fn key(&mut self) -> Result<Text, DecodeError> {
@@ -500,15 +404,18 @@ impl<'a> Reader<'a> {
             tag::F32 => Value::Float(f32::from_le_bytes(self.array()?).into()),
             tag::TEXT => {
                 let len = self.count(1)?;
-                self.remembered(len, false)?
+                let form = Form::Plain(self.take(len)?);
+                self.full_text(form)?
             }
             tag::HEX => {
-                let len = usize::from(self.byte()?);
-                self.remembered(len, true)?
+                let len = self.byte()?;
+                let form = Form::Hex(self.take(len.into())?);
+                self.full_text(form)?
             }
             tag::REPEAT => {
                 let back = self.byte()?;
-                self.repeat(back)?
+                let text = self.texts.repeat(back, self.bytes.len());
+                Value::Text(text.map_err(|what| self.error(what))?)
             }
             tag::LIST => {
                 let count = self.count(1)?;
@@ -537,7 +444,10 @@ impl<'a> Reader<'a> {
                 Value::Text(Text::from_static(known))
             }
             tag::SMALL_INT..tag::SHORT_TEXT => Value::Int((tag - tag::SMALL_INT).into()),
-            tag::SHORT_TEXT.. => self.remembered((tag - tag::SHORT_TEXT).into(), false)?,
+            tag::SHORT_TEXT.. => {
+                let form = Form::Plain(self.take((tag - tag::SHORT_TEXT).into())?);
+                self.full_text(form)?
+            }
             _ => return Err(self.error("unknown kind of value")),
         })
     }
