@@ -83,9 +83,8 @@ pub enum WriteError {
     /// The device is full. Data: nothing of this batch was written, everything older is intact.
     /// Retry: when there is space again; no reopen is needed.
     Full(IoError),
-    /// The storage failed before the batch was complete. Data: the batch is not there. If power is
-    /// lost before the next sync it may be there after the reopen, whole; after a sync it is gone
-    /// for good. Retry: may succeed.
+    /// The storage failed before the batch was complete. Data: the batch is not there, and will
+    /// not be after a reopen: what was written of it was taken back, durably. Retry: may succeed.
     Io(IoError),
     /// A sync failed, now or earlier: what was not yet durable may be lost, whatever the system
     /// says later. Data: everything acknowledged as durable is intact; the batch may or may not
