@@ -27,7 +27,7 @@ use crate::format::hint::HINT_LEN;
 use crate::format::manifest::{Edit, Seal};
 use crate::format::record::{FrameHeader, FrameKind, Kind};
 use crate::format::segment::{
-    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
+    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, SegmentKind, file_name,
 };
 use crate::vfs::{IoError, OpenMode};
 
@@ -150,10 +150,17 @@ impl Core {
         if self.segments.is_full() {
             return Err(too_many_segments());
         }
-        let id = manifest.state.next_segment;
+        let id = manifest.take_id();
         let path = self.dir.join(file_name(id));
         let vfs = &self.options.vfs;
-        let (header, salt) = SegmentHeader { store: self.store_id, id, epoch: self.epoch }.encode();
+        let (header, salt) = SegmentHeader {
+            store: self.store_id,
+            id,
+            epoch: self.epoch,
+            kind: SegmentKind::Log,
+            generation: 0,
+        }
+        .encode();
         let create = || {
             let file = match vfs.open(&path, OpenMode::CreateNew) {
                 // In no manifest: what an earlier failure could not remove.

@@ -25,6 +25,8 @@ pub(super) struct ManifestFile {
     salt: u32,
     end: u64,
     pub(super) state: State,
+    /// Ids below this one are listed, were, or are kept for segments that compaction writes.
+    next_id: u64,
 }
 
 /// Reads the manifest of the store in `dir`; `None` if there is none.
@@ -54,7 +56,8 @@ pub(super) fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>, OpenEr
 impl ManifestFile {
     /// For a store that is only read.
     pub(super) fn read_only(dir: &Path, state: State) -> Self {
-        ManifestFile { path: dir.join(FILE_NAME), file: None, salt: 0, end: 0, state }
+        let next_id = state.next_segment;
+        ManifestFile { path: dir.join(FILE_NAME), file: None, salt: 0, end: 0, state, next_id }
     }
 
     /// Opens the manifest that was `read` for appending; writes it anew if its tail is torn or it
@@ -62,7 +65,7 @@ impl ManifestFile {
     pub(super) fn open(vfs: &dyn Vfs, dir: &Path, read: Manifest) -> Result<Self, OpenError> {
         let live = read.state.segments.len() as u64;
         let is_long = read.end > REWRITE_LEN_MIN && read.end > live * BYTES_PER_SEGMENT_MAX;
-        if read.torn || is_long {
+        if read.torn || read.is_old || is_long {
             return Self::create(vfs, dir, &read.store, read.state);
         }
         let path = dir.join(FILE_NAME);
@@ -79,6 +82,7 @@ impl ManifestFile {
             file: Some(file),
             salt: read.salt,
             end: read.end,
+            next_id: read.state.next_segment,
             state: read.state,
         })
     }
@@ -121,7 +125,15 @@ impl ManifestFile {
         let Edit::State(state) = edit else {
             return Err(OpenError::InvalidOption(format!("format {FORMAT_MAJOR}")));
         };
-        Ok(ManifestFile { path, file: Some(file), salt, end: bytes.len() as u64, state })
+        let next_id = state.next_segment;
+        Ok(ManifestFile { path, file: Some(file), salt, end: bytes.len() as u64, state, next_id })
+    }
+
+    /// An id for a new segment; none is given out twice.
+    pub(super) fn take_id(&mut self) -> u64 {
+        let id = self.next_id.max(self.state.next_segment);
+        self.next_id = id.saturating_add(1);
+        id
     }
 
     /// Appends `edit` and syncs it.

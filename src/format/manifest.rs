@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Header, 48 bytes: magic `SILTMAN1`, major u16, minor u16, reserved u32, store id 16 bytes,
-//! features u64 (zero), reserved u32, checksum u32 of bytes 0..44. The checksum of an edit covers
+//! features u64, reserved u32, checksum u32 of bytes 0..44. The checksum of an edit covers
 //! its length and payload, is salted by the header's checksum and bound to the edit's offset.
 //! Payloads are [`Edit`]s in [`super::codec`]'s encoding.
 //!
@@ -78,7 +78,20 @@ pub(crate) enum Edit {
         /// The active segment and the length that its file was cut to.
         active: Option<(u64, u64)>,
     },
+    /// Compaction moved what was needed of some sealed segments to new ones, in one step.
+    Compact {
+        /// The new segments, all sealed.
+        added: Vec<SegmentState>,
+        /// The ids of those that they replace.
+        removed: Vec<u64>,
+    },
 }
+
+/// Feature bit: the manifest may hold [`Edit::Compact`], and segments what came with it: compacted
+/// segments, records with flags, records of the system collection.
+const FEATURE_COMPACTION: u64 = 1;
+/// The feature bits of manifests that are written now, and all that are understood.
+const FEATURES: u64 = FEATURE_COMPACTION;
 
 /// Extent of a sealed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -165,6 +178,30 @@ impl State {
                     self.find(*id)?.len = *len;
                 }
             }
+            Edit::Compact { added, removed } => self.compact(added, removed)?,
+        }
+        Ok(())
+    }
+
+    /// Replaces the sealed segments `removed` by `added`.
+    fn compact(&mut self, added: &[SegmentState], removed: &[u64]) -> Result<(), String> {
+        for id in removed {
+            if self.find(*id)?.seal.is_none() {
+                return Err(format!("segment {id} is replaced but not sealed"));
+            }
+        }
+        self.segments.retain(|s| !removed.contains(&s.id));
+        for segment in added {
+            let id = segment.id;
+            if segment.seal.is_none() {
+                return Err(format!("segment {id} is added by compaction but not sealed"));
+            }
+            let Err(at) = self.segments.binary_search_by_key(&id, |s| s.id) else {
+                return Err(format!("segment {id} added again"));
+            };
+            self.segments.insert(at, *segment);
+            let next = id.checked_add(1).ok_or_else(|| "segment ids are used up".to_owned())?;
+            self.next_segment = self.next_segment.max(next);
         }
         Ok(())
     }
@@ -195,6 +232,7 @@ pub(crate) fn encode_header(store: &StoreId) -> ([u8; MANIFEST_HEADER_LEN], u32)
     put_at(&mut bytes, 8, &FORMAT_MAJOR.to_le_bytes());
     put_at(&mut bytes, 10, &FORMAT_MINOR.to_le_bytes());
     put_at(&mut bytes, 16, store);
+    put_at(&mut bytes, 32, &FEATURES.to_le_bytes());
     let salt = checksum::plain(bytes.get(..44).unwrap_or(&[]));
     put_at(&mut bytes, 44, &salt.to_le_bytes());
     (bytes, salt)
@@ -237,6 +275,9 @@ pub(crate) struct Manifest {
     pub end: u64,
     /// True if bytes that are no edit follow: the last edit was torn by a crash.
     pub torn: bool,
+    /// True if its header does not name all features that are written now: it must be written
+    /// anew before anything is added.
+    pub is_old: bool,
 }
 
 /// Why a manifest could not be read.
@@ -261,7 +302,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         return Err(damaged("manifest header checksum does not match"));
     }
     let (major, minor) = (u16_at(header, 8), u16_at(header, 10));
-    if major != FORMAT_MAJOR || u64_at(header, 32) != 0 {
+    let features = u64_at(header, 32);
+    if major != FORMAT_MAJOR || features & !FEATURES != 0 {
         return Err(ManifestError::Version(major, minor));
     }
     let store = array_at(header, 16).unwrap_or_default();
@@ -291,7 +333,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         }
     }
     let torn = rest.iter().any(|b| *b != 0);
-    Ok(Manifest { store, salt, state, end: end as u64, torn })
+    Ok(Manifest { store, salt, state, end: end as u64, torn, is_old: features != FEATURES })
 }
 
 /// The edit at `offset` and its length in the file, if there is one with a right checksum.

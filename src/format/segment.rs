@@ -10,7 +10,7 @@
 //! | 0 | 8 | magic | `SILTSEG1` |
 //! | 8 | 2 | major | format version; a reader refuses another one |
 //! | 10 | 2 | minor | raised by additions that older readers may ignore |
-//! | 12 | 1 | kind | 1 log; 2 is reserved for compacted segments |
+//! | 12 | 1 | kind | 1 log, 2 compacted |
 //! | 13 | 1 | checksum | 1 CRC-32 (IEEE), the only one so far |
 //! | 14 | 2 | reserved | zero |
 //! | 16 | 16 | store | id of the store |
@@ -20,6 +20,11 @@
 //! | 48 | 8 | features | bits of features without which it cannot be read; zero |
 //! | 56 | 4 | reserved | zero |
 //! | 60 | 4 | checksum | of bytes 0..60; the *salt* of every checksum in the segment |
+//!
+//! A log segment continues the sequence numbers of the log segment before it. A compacted segment
+//! holds records that were moved out of others, in the order of their sequence numbers, which have
+//! gaps; its frames say nothing about batches, and it is listed in the manifest only once it is
+//! sealed.
 //!
 //! # Footer, 64 bytes at the end of a sealed segment, after its hints
 //!
@@ -45,7 +50,6 @@ pub(crate) const SEGMENT_FOOTER_LEN: u64 = 64;
 
 const HEADER_MAGIC: &[u8; 8] = b"SILTSEG1";
 const FOOTER_MAGIC: &[u8; 8] = b"SILTFTR1";
-const KIND_LOG: u8 = 1;
 const CHECKSUM_CRC32: u8 = 1;
 
 /// Identity of a store.
@@ -65,6 +69,16 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum SegmentKind {
+    /// A stretch of the log, as it was written.
+    Log = 1,
+    /// Records that compaction moved out of other segments.
+    Compacted = 2,
+}
+
 /// A segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -74,6 +88,10 @@ pub(crate) struct SegmentHeader {
     pub id: u64,
     /// Which open of the store created it.
     pub epoch: u32,
+    /// What it holds.
+    pub kind: SegmentKind,
+    /// How often its records were moved by compaction, at most; 0 for the log.
+    pub generation: u32,
 }
 
 /// Why a segment header was not accepted.
@@ -92,10 +110,11 @@ impl SegmentHeader {
         put_at(&mut bytes, 0, HEADER_MAGIC);
         put_at(&mut bytes, 8, &FORMAT_MAJOR.to_le_bytes());
         put_at(&mut bytes, 10, &FORMAT_MINOR.to_le_bytes());
-        put_at(&mut bytes, 12, &[KIND_LOG, CHECKSUM_CRC32]);
+        put_at(&mut bytes, 12, &[self.kind as u8, CHECKSUM_CRC32]);
         put_at(&mut bytes, 16, &self.store);
         put_at(&mut bytes, 32, &self.id.to_le_bytes());
         put_at(&mut bytes, 40, &self.epoch.to_le_bytes());
+        put_at(&mut bytes, 44, &self.generation.to_le_bytes());
         let salt = checksum::plain(bytes.get(..60).unwrap_or(&[]));
         put_at(&mut bytes, 60, &salt.to_le_bytes());
         (bytes, salt)
@@ -117,13 +136,17 @@ impl SegmentHeader {
         if major != FORMAT_MAJOR || u64_at(bytes, 48) != 0 {
             return Err(HeaderError::Version(major, minor));
         }
-        if bytes.get(12..14) != Some(&[KIND_LOG, CHECKSUM_CRC32]) {
-            return Err(HeaderError::Version(major, minor));
-        }
+        let kind = match bytes.get(12..14) {
+            Some(&[1, CHECKSUM_CRC32]) => SegmentKind::Log,
+            Some(&[2, CHECKSUM_CRC32]) => SegmentKind::Compacted,
+            _ => return Err(HeaderError::Version(major, minor)),
+        };
         let header = SegmentHeader {
             store: array_at(bytes, 16).unwrap_or_default(),
             id: u64_at(bytes, 32),
             epoch: u32_at(bytes, 40),
+            kind,
+            generation: u32_at(bytes, 44),
         };
         Ok((header, salt))
     }
