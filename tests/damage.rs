@@ -129,7 +129,7 @@ fn sectors_wiped_doubled_or_scrambled_are_borne() {
                         Rng::new(at as u64).fill(&mut b[at..end]);
                     });
                     for from in (0..bytes.len()).step_by(sector) {
-                        damage(&specimen, path, here, Damage::Doubled, &mut outcomes, |b| {
+                        damage(&specimen, path, here, Damage::Other, &mut outcomes, |b| {
                             let len = (end - at).min(b.len() - from);
                             b.copy_within(from..from + len, at);
                         });

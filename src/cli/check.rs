@@ -1,23 +1,29 @@
 //! `siltstone check DIR`.
 
+use std::ops::ControlFlow;
+
+use super::bar::Bar;
 use super::failure::Failure;
-use super::output::{Output, bytes, object, plural};
+use super::output::{Output, bytes, key_field, object, plural};
 use super::{Outcome, StoreArg};
-use crate::engine::{CheckReport, Corruption, OpenError, Options};
+use crate::engine::{CheckOptions, CheckReport, Db, Defect, OpenError, Options};
 use crate::kv::{Map, Value};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     store: StoreArg,
+    /// Read at most this many MiB a second, to leave the disk to others
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+    rate: Option<u64>,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let opened = Options::new().read_only(true).create(false).open(&args.store.dir);
     let (report, notes) = match opened {
-        Ok(db) => (db.check()?, db.recovery_report().notes.clone()),
+        Ok(db) => (check(&db, args.rate)?, db.recovery_report().notes.clone()),
         // Damage so bad that the open refuses is what was asked for.
-        Err(OpenError::Corrupt(defect)) => (damaged(defect), Vec::new()),
+        Err(OpenError::Corrupt(defect)) => (damaged(defect.into()), Vec::new()),
         Err(e) => return Err(e.into()),
     };
     let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
@@ -29,8 +35,24 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     Ok(if report.is_ok() { Outcome::Yes } else { Outcome::No })
 }
 
+/// Checks an open store, with a bar on a terminal.
+fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
+    let bar = Bar::new(0);
+    let mut options = CheckOptions::new().progress(|done| {
+        bar.show(done.bytes, done.total_bytes, || match done.defects {
+            0 => String::new(),
+            n => plural(n, "place") + " damaged",
+        });
+        ControlFlow::Continue(())
+    });
+    if let Some(rate) = rate {
+        options = options.bytes_per_second(rate << 20);
+    }
+    Ok(db.check_with(options)?)
+}
+
 /// The report on a store that cannot be opened.
-fn damaged(defect: Corruption) -> CheckReport {
+fn damaged(defect: Defect) -> CheckReport {
     CheckReport { defect_count: 1, defects: vec![defect], ..CheckReport::default() }
 }
 
@@ -60,13 +82,6 @@ fn print(report: &CheckReport, notes: &[String], out: &mut Output) -> Result<(),
 }
 
 fn to_json(report: &CheckReport, notes: &[String]) -> Map {
-    let defect = |defect: &Corruption| {
-        Value::from(object([
-            ("file", defect.file.display().to_string().into()),
-            ("offset", defect.offset.into()),
-            ("what", defect.what.as_str().into()),
-        ]))
-    };
     let notes: Vec<Value> = notes.iter().map(|note| note.as_str().into()).collect();
     object([
         ("ok", report.is_ok().into()),
@@ -76,7 +91,27 @@ fn to_json(report: &CheckReport, notes: &[String]) -> Map {
         ("keys", report.keys.into()),
         ("bytes", report.bytes.into()),
         ("defect_count", report.defect_count.into()),
-        ("defects", report.defects.iter().map(defect).collect::<Vec<_>>().into()),
+        ("defects", report.defects.iter().map(defect_to_json).collect::<Vec<_>>().into()),
         ("notes", notes.into()),
     ])
+}
+
+/// A defect; what is not known about it is left out.
+pub(super) fn defect_to_json(defect: &Defect) -> Value {
+    let mut shown = object([
+        ("file", defect.file.display().to_string().into()),
+        ("offset", defect.offset.into()),
+        ("what", defect.what.as_str().into()),
+    ]);
+    if let Some(seqno) = defect.seqno {
+        shown.set("seqno", seqno);
+    }
+    if let Some(name) = &defect.collection {
+        shown.set("collection", name.as_str());
+    }
+    if let Some(key) = &defect.key {
+        let (name, key) = key_field("key", key);
+        shown.insert(name, key);
+    }
+    shown.into()
 }

@@ -11,6 +11,7 @@
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
+mod bar;
 mod check;
 mod dump;
 mod failure;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::WriteBatch;
 use super::catalog::CollectionState;
-use super::check::CheckReport;
+use super::check::{CheckOptions, CheckReport};
 use super::commit::Commit;
 use super::core::Core;
 use super::error::{OpenError, ReadError, WriteError};
@@ -266,8 +266,8 @@ impl Db {
     /// written.
     pub fn iter(&self, collection: &str) -> Iter {
         let state = self.inner.core.catalog.find(collection);
-        let locations = state.map(|s| s.index().locations()).unwrap_or_default();
-        Iter::new(Arc::clone(&self.inner.core), locations)
+        let (id, entries) = state.map(|s| (s.id, s.index().entries())).unwrap_or_default();
+        Iter::new(Arc::clone(&self.inner.core), id, entries)
     }
 
     /// What the open found and did.
@@ -286,7 +286,17 @@ impl Db {
     ///
     /// [`ReadError::Io`] if a file cannot be read. Damage is no error here: it is in the report.
     pub fn check(&self) -> Result<CheckReport, ReadError> {
-        self.inner.core.check()
+        self.check_with(CheckOptions::new())
+    }
+
+    /// As [`Db::check`], at a rate and with a progress function. A store that was opened for
+    /// reading only can be checked beside its writer: it is checked as it was at its open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::check`].
+    pub fn check_with(&self, options: CheckOptions<'_>) -> Result<CheckReport, ReadError> {
+        self.inner.core.check(options)
     }
 
     /// Makes everything durable, cuts the preallocated end off the log and notes in the manifest
@@ -383,7 +393,8 @@ impl Collection {
 
     /// As [`Db::iter`].
     pub fn iter(&self) -> Iter {
-        Iter::new(Arc::clone(&self.db.inner.core), self.state.index().locations())
+        let entries = self.state.index().entries();
+        Iter::new(Arc::clone(&self.db.inner.core), self.state.id, entries)
     }
 }
 

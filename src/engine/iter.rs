@@ -5,9 +5,9 @@ use std::vec::IntoIter;
 
 use super::core::Core;
 use super::error::ReadError;
-use super::read::ValueRef;
+use super::read::{MISPLACED, ValueRef};
 use super::segments::Segment;
-use crate::index::Location;
+use crate::index::{Location, index_hash};
 
 /// Bytes read ahead from a segment that is not mapped.
 const READ_AHEAD: usize = 256 << 10;
@@ -24,10 +24,12 @@ pub struct Entry {
 /// Iterates over the keys that a collection held when the iterator was made, with the values of
 /// that moment, in the order in which they were last written. Later writes do not disturb it.
 ///
-/// Takes 8 bytes of memory per key, and reads each segment from front to back.
+/// Takes 16 bytes of memory per key, and reads each segment from front to back.
 pub struct Iter {
     core: Arc<Core>,
-    locations: IntoIter<Location>,
+    /// Id of the collection.
+    collection: u32,
+    entries: IntoIter<(Location, u64)>,
     ahead: Option<Ahead>,
 }
 
@@ -39,12 +41,13 @@ struct Ahead {
 }
 
 impl Iter {
-    pub(super) fn new(core: Arc<Core>, mut locations: Vec<Location>) -> Self {
-        locations.sort_unstable();
-        Iter { core, locations: locations.into_iter(), ahead: None }
+    /// Iterates over `entries` of the index of the collection with this id.
+    pub(super) fn new(core: Arc<Core>, collection: u32, mut entries: Vec<(Location, u64)>) -> Self {
+        entries.sort_unstable();
+        Iter { core, collection, entries: entries.into_iter(), ahead: None }
     }
 
-    fn entry(&mut self, location: Location) -> Result<Entry, ReadError> {
+    fn entry(&mut self, location: Location, hash: u64) -> Result<Entry, ReadError> {
         let segment = self.core.segment(location)?;
         let found = if segment.map().is_some() {
             self.core.read_record(location)?
@@ -56,6 +59,12 @@ impl Iter {
             }
         };
         self.core.verify_body(location, &found)?;
+        let is_its_own = found.header.collection == self.collection
+            && index_hash(self.core.hash_key(found.key())) == hash;
+        if !is_its_own {
+            // Whole, and in the wrong place: a copy of another record was written over this one.
+            return Err(segment.corruption(location.offset(), MISPLACED).into());
+        }
         Ok(Entry { key: found.key().to_vec(), value: found.into_value() })
     }
 
@@ -93,17 +102,17 @@ impl Iterator for Iter {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let location = self.locations.next()?;
-        Some(self.entry(location))
+        let (location, hash) = self.entries.next()?;
+        Some(self.entry(location, hash))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.locations.size_hint()
+        self.entries.size_hint()
     }
 }
 
 impl std::fmt::Debug for Iter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Iter").field("left", &self.locations.len()).finish_non_exhaustive()
+        f.debug_struct("Iter").field("left", &self.entries.len()).finish_non_exhaustive()
     }
 }

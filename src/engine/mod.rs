@@ -26,7 +26,7 @@ mod sync;
 mod tail;
 
 pub use batch::{BatchOp, WriteBatch};
-pub use check::CheckReport;
+pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;
 pub use db::{Collection, Db};
 pub use error::{Corruption, OpenError, ReadError, WriteError};

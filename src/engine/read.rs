@@ -65,6 +65,9 @@ impl fmt::Debug for ValueRef {
     }
 }
 
+/// What is wrong where a whole record stands in the place of another.
+pub(super) const MISPLACED: &str = "the record of another key stands here";
+
 /// Bytes read at once where the length of a record is not known yet.
 const READ_WINDOW: u64 = 4096;
 
@@ -151,8 +154,7 @@ impl Core {
         if self.is_other_key(found, self.hash_key(key)) {
             return Ok(false);
         }
-        let what = "the record of another key stands here";
-        Err(self.segment(location)?.corruption(location.offset(), what).into())
+        Err(self.segment(location)?.corruption(location.offset(), MISPLACED).into())
     }
 
     /// Whether a record with a key that differs from the one that was looked for is where it
@@ -248,7 +250,8 @@ impl Core {
         Ok(())
     }
 
-    fn check_intact(&self, location: Location, found: &Found) -> Result<(), ReadError> {
+    /// Verifies key and value, whatever the options say.
+    pub(super) fn check_intact(&self, location: Location, found: &Found) -> Result<(), ReadError> {
         if found.record().body_is_intact() || planted!(ReadNotVerified) {
             return Ok(());
         }

@@ -138,17 +138,24 @@ impl Index {
         }
     }
 
-    /// All locations, in no order.
-    pub(crate) fn locations(&self) -> Vec<Location> {
+    /// All locations, each with the part of its key's hash that is kept (see [`index_hash`]), in no
+    /// order.
+    pub(crate) fn entries(&self) -> Vec<(Location, u64)> {
+        let entry = |(hash, location)| (Location(location), hash);
         let first = self.first.read();
-        let mut all: Vec<Location> = first.locations().map(Location).collect();
+        let mut all: Vec<_> = first.entries().map(entry).collect();
         if let Some(shards) = self.shards.get() {
             all.reserve(usize::try_from(self.len()).unwrap_or(0));
             for shard in shards {
-                all.extend(shard.read().locations().map(Location));
+                all.extend(shard.read().entries().map(entry));
             }
         }
         all
+    }
+
+    /// True if some key with the kept part `hash` of its hash is at `location`.
+    pub(crate) fn holds(&self, hash: u64, location: Location) -> bool {
+        self.find(hash << 16).into_iter().any(|found| found == location)
     }
 
     /// Sets the location of the key that `is_key` recognises; returns the one replaced.

@@ -81,9 +81,9 @@ impl Table {
         self.slots.capacity() * size_of::<Slot>()
     }
 
-    /// All locations, by hash.
-    pub(super) fn locations(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().filter(|s| !s.is_empty()).map(|s| s.location())
+    /// All hashes (48 bits) with their locations, by hash.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.slots.iter().filter(|s| !s.is_empty()).map(|s| (s.hash(), s.location()))
     }
 
     /// The locations of the slots with `hash` (48 bits).
@@ -245,7 +245,7 @@ mod tests {
                 let found = table.find(hash).find(|l| key_of(*l) == key);
                 assert_eq!(found, model.get(&(hash, key)).copied(), "seed {seed}");
             }
-            let mut all: Vec<u64> = table.locations().collect();
+            let mut all: Vec<u64> = table.entries().map(|(_, location)| location).collect();
             all.sort_unstable();
             let mut expected: Vec<u64> = model.values().copied().collect();
             expected.sort_unstable();

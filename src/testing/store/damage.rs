@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Contents, Rng, SimVfs};
 use super::run::Violation;
 use super::workload::options;
-use crate::engine::{Corruption, Db, Durability, OpenError, ReadError, WriteBatch};
+use crate::engine::{Db, Durability, OpenError, ReadError, WriteBatch};
 
 /// The files of a store, and all that is known about it.
 #[derive(Clone, Debug)]
@@ -37,9 +37,6 @@ pub struct Outcomes {
     pub unreadable: u64,
     /// Whole frames at the end were wiped: nothing that is left can tell that they were there.
     pub wiped: u64,
-    /// A copy of another record of the segment stands in a record's place. A look-up of the key
-    /// notices, and so does a check; an iteration hands out what it finds.
-    pub misplaced: u64,
 }
 
 /// What kind of damage is judged.
@@ -49,8 +46,6 @@ pub enum Damage {
     Wiped,
     /// Zeros were added at the end: that is what reserved room looks like.
     Room,
-    /// Bytes of a file were copied over others of the same file.
-    Doubled,
     /// Anything else.
     Other,
 }
@@ -58,13 +53,7 @@ pub enum Damage {
 impl Outcomes {
     /// How many cases there were.
     pub fn total(&self) -> u64 {
-        self.noticed
-            + self.same
-            + self.cut
-            + self.refused
-            + self.unreadable
-            + self.wiped
-            + self.misplaced
+        self.noticed + self.same + self.cut + self.refused + self.unreadable + self.wiped
     }
 }
 
@@ -192,7 +181,7 @@ impl Specimen {
         let db = match Self::open(files) {
             Ok(db) => db,
             Err(OpenError::Corrupt(corruption)) => {
-                names_a_place(&corruption, files)?;
+                names_a_place(&corruption.file, corruption.offset, files)?;
                 outcomes.refused += 1;
                 return Ok(());
             }
@@ -200,7 +189,7 @@ impl Specimen {
         };
         let check = db.check().map_err(|e| Violation(format!("check: {e}")))?;
         for defect in &check.defects {
-            names_a_place(defect, files)?;
+            names_a_place(&defect.file, defect.offset, files)?;
         }
         let found = Found::read(&db, files)?;
         let (gets, failed_gets) = self.gets(&db, files)?;
@@ -222,10 +211,6 @@ impl Specimen {
             let bad_gets = expected.len() - gets - failed_gets;
             if bad_gets == 0 && found.contents.iter().all(is_right) && total == expected.len() {
                 outcomes.unreadable += 1;
-                return Ok(());
-            }
-            if damage == Damage::Doubled && bad_gets == 0 {
-                outcomes.misplaced += 1;
                 return Ok(());
             }
             return Err(Violation(format!(
@@ -279,7 +264,7 @@ impl Specimen {
                     right += usize::from(one.as_deref() == Some(value));
                 }
                 (Err(ReadError::Corrupt(one)), Err(ReadError::Corrupt(_))) => {
-                    names_a_place(&one, files)?;
+                    names_a_place(&one.file, one.offset, files)?;
                     failed += 1;
                 }
                 (one, many) => {
@@ -307,7 +292,7 @@ impl Found {
                         found.contents.insert((name.clone(), entry.key), entry.value.to_vec());
                     }
                     Err(ReadError::Corrupt(corruption)) => {
-                        names_a_place(&corruption, files)?;
+                        names_a_place(&corruption.file, corruption.offset, files)?;
                         found.errors += 1;
                     }
                     Err(e) => return Err(Violation(format!("reading fails without a place: {e}"))),
@@ -339,14 +324,16 @@ fn make_batch(rng: &mut Rng, step: u64) -> WriteBatch {
 
 /// The error must lead to the damage: to a file that is there or should be, within its length.
 fn names_a_place(
-    corruption: &Corruption,
+    file: &Path,
+    offset: u64,
     files: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Result<(), Violation> {
-    let known = files.get(&corruption.file).map(Vec::len);
-    let in_store = corruption.file.parent() == Some(Path::new(Specimen::DIR));
-    let is_missing = known.is_none() && in_store && corruption.offset == 0;
-    if is_missing || known.is_some_and(|len| corruption.offset <= len as u64) {
+    let known = files.get(file).map(Vec::len);
+    let in_store = file.parent() == Some(Path::new(Specimen::DIR));
+    let is_missing = known.is_none() && in_store && offset == 0;
+    if is_missing || known.is_some_and(|len| offset <= len as u64) {
         return Ok(());
     }
-    Err(Violation(format!("an error that names no place in the store: {corruption}")))
+    let file = file.display();
+    Err(Violation(format!("an error that names no place in the store: {file} at {offset}")))
 }
