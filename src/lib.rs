@@ -54,6 +54,7 @@
 //! # Features
 //!
 //! - `stores` (default): values, nodes, the document store, the storage context.
+//! - `compression` (default): collections that are stored compressed, see [`Compression`].
 //! - `cli`: the `siltstone` program.
 //! - `testing`: the simulated disk, fault injection, oracles, the conformance suite.
 
@@ -82,7 +83,8 @@ pub mod vfs;
 #[cfg(feature = "stores")]
 pub use context::StorageContext;
 pub use engine::{
-    BatchOp, Collection, Commit, Corruption, Db, Durability, Entry, OpenError, Options, Pending,
-    ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify, WriteBatch, WriteError,
+    BatchOp, Collection, CollectionOptions, Commit, Compression, Corruption, Db, Durability, Entry,
+    OpenError, Options, Pending, ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify,
+    WriteBatch, WriteError,
 };
 pub use sink::{Sink, SinkOptions};

@@ -6,8 +6,11 @@
 
 use std::collections::HashMap;
 
+use super::compression;
 use super::error::WriteError;
+use crate::format::config::CollectionOptions;
 use crate::format::record::{self, FRAME_HEADER_LEN, Kind, RECORD_HEADER_LEN};
+use crate::format::value::{Flags, Stored};
 use crate::limits::{BATCH_OPS_MAX, COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX, VALUE_LEN_MAX};
 
 /// Operations on any number of collections that are applied together or not at all.
@@ -57,6 +60,17 @@ pub enum BatchOp<'a> {
         /// The value.
         value: &'a [u8],
     },
+    /// Sets a key until a time.
+    PutExpiring {
+        /// The collection's name.
+        collection: &'a str,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+        /// From this time on the record is not returned.
+        expires_at: u64,
+    },
     /// Removes a key; no error if it is absent.
     Delete {
         /// The collection's name.
@@ -68,6 +82,13 @@ pub enum BatchOp<'a> {
     Clear {
         /// The collection's name.
         collection: &'a str,
+    },
+    /// Sets the options of a collection.
+    Configure {
+        /// The collection's name.
+        collection: &'a str,
+        /// The options.
+        options: CollectionOptions,
     },
 }
 
@@ -106,7 +127,61 @@ impl WriteBatch {
         key: &[u8],
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), WriteError> {
-        self.push(Kind::Put, collection, key, encode)
+        self.push(Kind::Put, Flags::default(), collection, key, encode)
+    }
+
+    /// Adds "set `key` in `collection` to `value` until the time `expires_at`": from then on it is
+    /// absent. The unit of time is the caller's, such as milliseconds since 1970, and so is the
+    /// clock: the engine reads none and is told by [`crate::Db::set_time`].
+    ///
+    /// A later put of the key, expiring or not, takes its place in every way; an older one does
+    /// not come back when it expires.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use siltstone::{Durability, Options, WriteBatch};
+    /// let db = Options::new().time(1_000).open(dir.path())?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put_expiring("cache", b"answer", b"42", 1_500)?;
+    /// db.write(&mut batch, Durability::Buffered)?;
+    /// assert!(db.contains("cache", b"answer")?);
+    /// db.set_time(1_500);
+    /// assert!(db.get("cache", b"answer")?.is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBatch::put`].
+    pub fn put_expiring(
+        &mut self,
+        collection: &str,
+        key: &[u8],
+        value: &[u8],
+        expires_at: u64,
+    ) -> Result<(), WriteError> {
+        check("value", value.len(), VALUE_LEN_MAX)?;
+        let stored = Stored { expires: Some(expires_at), coding: None, bytes: value };
+        self.push(Kind::Put, stored.flags(), collection, key, |buf| stored.encode(buf))
+    }
+
+    /// Adds "the options of `collection` are these": they hold for what is written after this
+    /// batch, and stay when the collection is cleared. See [`crate::Db::configure`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteBatch::put`]; [`WriteError::Unsupported`] if this build cannot compress and is
+    /// asked to.
+    pub fn configure(
+        &mut self,
+        collection: &str,
+        options: CollectionOptions,
+    ) -> Result<(), WriteError> {
+        compression::check_supported(options.compression).map_err(WriteError::Unsupported)?;
+        let encoded = options.encode().map_err(WriteError::Unsupported)?;
+        let append = |buf: &mut Vec<u8>| buf.extend_from_slice(&encoded);
+        self.push(Kind::Configure, Flags::default(), collection, b"", append)
     }
 
     /// Adds "remove `key` from `collection`".
@@ -115,7 +190,7 @@ impl WriteBatch {
     ///
     /// As [`WriteBatch::put`].
     pub fn delete(&mut self, collection: &str, key: &[u8]) -> Result<(), WriteError> {
-        self.push(Kind::Delete, collection, key, |_| {})
+        self.push(Kind::Delete, Flags::default(), collection, key, |_| {})
     }
 
     /// Adds "remove everything from `collection`", at a cost that does not depend on how much
@@ -125,7 +200,7 @@ impl WriteBatch {
     ///
     /// As [`WriteBatch::put`].
     pub fn clear(&mut self, collection: &str) -> Result<(), WriteError> {
-        self.push(Kind::Clear, collection, b"", |_| {})
+        self.push(Kind::Clear, Flags::default(), collection, b"", |_| {})
     }
 
     /// Adds the operations of `other`, after those that are here.
@@ -174,10 +249,24 @@ impl WriteBatch {
         self.records.iter().filter_map(|r| {
             let collection = self.names.get(r.name as usize)?.as_str();
             let record = record::Record::parse(self.buf.get(r.offset..)?)?;
+            let key = record.key;
             Some(match record.header.kind {
-                Kind::Put => BatchOp::Put { collection, key: record.key, value: record.value },
-                Kind::Delete => BatchOp::Delete { collection, key: record.key },
+                Kind::Put => {
+                    // A batch is compressed on its way into the log, never here.
+                    let Stored { expires, bytes: value, .. } = record.stored()?;
+                    match expires {
+                        None => BatchOp::Put { collection, key, value },
+                        Some(expires_at) => {
+                            BatchOp::PutExpiring { collection, key, value, expires_at }
+                        }
+                    }
+                }
+                Kind::Delete => BatchOp::Delete { collection, key },
                 Kind::Clear => BatchOp::Clear { collection },
+                Kind::Configure => {
+                    let options = CollectionOptions::decode(record.value).ok()?;
+                    BatchOp::Configure { collection, options }
+                }
                 Kind::CreateCollection => return None,
             })
         })
@@ -187,6 +276,7 @@ impl WriteBatch {
     fn push(
         &mut self,
         kind: Kind,
+        flags: Flags,
         collection: &str,
         key: &[u8],
         encode: impl FnOnce(&mut Vec<u8>),
@@ -196,11 +286,12 @@ impl WriteBatch {
         check("batch operations", self.records.len() + 1, BATCH_OPS_MAX)?;
         let offset = self.start_record();
         let value_len = record::append_body(&mut self.buf, key, encode);
-        if let Err(e) = check("value", value_len, VALUE_LEN_MAX) {
+        let own_len = value_len.saturating_sub(flags.prefix_len());
+        if let Err(e) = check("value", own_len, VALUE_LEN_MAX) {
             self.buf.truncate(offset);
             return Err(e);
         }
-        record::finish_body(&mut self.buf, offset, kind, key.len(), value_len);
+        record::finish_body(&mut self.buf, offset, (kind, flags), key.len(), value_len);
         let name = self.intern(collection);
         self.records.push(BatchRecord { offset, name });
         Ok(())
@@ -212,14 +303,15 @@ impl WriteBatch {
         let offset = self.start_record();
         let encode = |buf: &mut Vec<u8>| buf.extend_from_slice(text.as_bytes());
         let len = record::append_body(&mut self.buf, b"", encode);
-        record::finish_body(&mut self.buf, offset, Kind::CreateCollection, 0, len);
+        let kind = (Kind::CreateCollection, Flags::default());
+        record::finish_body(&mut self.buf, offset, kind, 0, len);
         let name = u32::try_from(name).unwrap_or(u32::MAX);
         self.records.push(BatchRecord { offset, name });
         Ok(())
     }
 
     /// Where the next record starts.
-    fn start_record(&mut self) -> usize {
+    pub(super) fn start_record(&mut self) -> usize {
         if self.buf.is_empty() {
             self.buf.resize(FRAME_HEADER_LEN, 0);
         }

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::error::WriteError;
 use super::segments::Segment;
+use crate::format::config::CollectionOptions;
 use crate::index::Index;
 use crate::limits::COLLECTIONS_MAX;
 
@@ -24,6 +25,8 @@ pub(super) struct CollectionState {
     /// A key was put into it: it is listed. Deleting and clearing a collection that never was does
     /// not bring it into being.
     pub(super) is_listed: AtomicBool,
+    /// The options, and the sequence number of the record that set them; 0 for the defaults.
+    options: RwLock<(u64, CollectionOptions)>,
     index: RwLock<Arc<Index>>,
     /// Live bytes and records by segment slot, so that clearing needs no walk over the keys.
     live: Mutex<HashMap<u32, (Arc<Segment>, u64, u64)>>,
@@ -36,6 +39,7 @@ impl CollectionState {
             name,
             is_logged: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
+            options: RwLock::default(),
             index: RwLock::default(),
             live: Mutex::default(),
         }
@@ -44,6 +48,19 @@ impl CollectionState {
     /// The index as of now.
     pub(super) fn index(&self) -> Arc<Index> {
         Arc::clone(&self.index.read())
+    }
+
+    /// The options as of now.
+    pub(super) fn options(&self) -> CollectionOptions {
+        self.options.read().1
+    }
+
+    /// Takes over the options of the configure record with `seqno`, unless a newer one counts.
+    pub(super) fn configure(&self, seqno: u64, options: CollectionOptions) {
+        let mut current = self.options.write();
+        if seqno >= current.0 {
+            *current = (seqno, options);
+        }
     }
 
     /// Counts `records` of `bytes` together that became live in `segment`.

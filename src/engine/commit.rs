@@ -21,6 +21,7 @@ use super::core::{Core, Log};
 use super::error::WriteError;
 use super::options::Durability;
 use super::segments::Segment;
+use crate::format::config::CollectionOptions;
 use crate::format::hint::{self, Hint};
 use crate::format::record::{
     self, FRAME_HEADER_LEN, FrameHeader, FrameKind, Kind, RecordHeader, RecordsChecksum,
@@ -99,6 +100,9 @@ impl Core {
     }
 
     fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+        if let Some(mut packed) = self.pack(batch) {
+            return self.append_stamped(&mut packed);
+        }
         let own = (batch.buf.len(), batch.records.len());
         let result = self.append_stamped(batch);
         // Take the create records out again: the batch is the caller's.
@@ -321,6 +325,11 @@ impl Core {
                     kind: r.kind,
                 };
                 hints.push(hint);
+                if r.kind == Kind::Configure {
+                    let options = CollectionOptions::decode(record::value_at(buf, r.start));
+                    // It was encoded by this very version.
+                    collection.configure(seqno, options.unwrap_or_default());
+                }
                 let key = record::key_at(buf, r.start);
                 deleted += u64::from(self.apply_record(collection, &run.segment, &hint, key));
                 offset += len;
@@ -346,6 +355,7 @@ impl Core {
                 collection.is_logged.store(true, Ordering::Release);
                 false
             }
+            Kind::Configure => false,
             Kind::Clear => {
                 collection.clear();
                 false
@@ -359,8 +369,9 @@ impl Core {
             }
             Kind::Delete => {
                 let old = index.remove(hint.hash, is_same_key);
+                let was_there = old.is_some_and(|location| !self.has_expired(location));
                 self.retire(collection, old, old_len);
-                old.is_some()
+                was_there
             }
         }
     }

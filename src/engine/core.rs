@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::catalog::Catalog;
+use super::clock::Clock;
+use super::compression::Codecs;
 use super::error::WriteError;
 use super::manifest::ManifestFile;
 use super::options::Options;
@@ -35,6 +37,8 @@ pub(super) struct Core {
     /// Number of this open: stamped into every frame.
     pub(super) epoch: u32,
     pub(super) catalog: Catalog,
+    pub(super) clock: Clock,
+    pub(super) codecs: Codecs,
     pub(super) segments: SegmentTable,
     pub(super) log: Mutex<Log>,
     /// Held while a batch goes into the index; taken before the log lock is let go, so that

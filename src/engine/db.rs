@@ -16,6 +16,7 @@ use super::pending::{Committer, Pending, pending};
 use super::read::ValueRef;
 use super::recovery::RecoveryReport;
 use super::stats::Stats;
+use crate::format::config::CollectionOptions;
 use crate::index::Location;
 
 /// An open store. Clones share it; the last one that is dropped closes it.
@@ -162,6 +163,55 @@ impl Db {
         Ok(self.write(&mut batch, Durability::Buffered)?.deleted > 0)
     }
 
+    /// Sets the options of a collection, buffered; creates it if it is not there. They hold for
+    /// what is written from now on, by this and later opens, and for what compaction rewrites.
+    ///
+    /// Leave collections of embeddings as they are: vectors do not shrink, and their reads would
+    /// lose their direct way to the mapped segment. Values that do not shrink are stored as they
+    /// are in any case.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// use siltstone::{CollectionOptions, Compression, Db};
+    /// let db = Db::open(dir.path())?;
+    /// db.configure("chunks", CollectionOptions::new().compression(Compression::Lz4))?;
+    /// db.put("chunks", b"1", &[b'x'; 1000])?;
+    /// assert_eq!(&*db.get("chunks", b"1")?.ok_or("not there")?, &[b'x'; 1000]);
+    /// assert!(db.stats().live_bytes() < 100);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::write`].
+    pub fn configure(
+        &self,
+        collection: &str,
+        options: CollectionOptions,
+    ) -> Result<(), WriteError> {
+        let mut batch = WriteBatch::new();
+        batch.configure(collection, options)?;
+        self.write(&mut batch, Durability::Buffered).map(drop)
+    }
+
+    /// The options of a collection; the defaults if none were set.
+    pub fn collection_options(&self, collection: &str) -> CollectionOptions {
+        self.inner.core.catalog.find(collection).map_or_else(Default::default, |c| c.options())
+    }
+
+    /// Tells the store what time it is, in the unit of [`WriteBatch::put_expiring`]: records that
+    /// expire at `now` or before are absent from all reads from now on, those of snapshots too.
+    /// The highest time counts: a lower one changes nothing.
+    pub fn set_time(&self, now: u64) {
+        self.inner.core.clock.raise(now);
+    }
+
+    /// The highest time that the store was told of; 0 if none.
+    pub fn time(&self) -> u64 {
+        self.inner.core.clock.now()
+    }
+
     /// Makes everything written so far durable. Costs what was written since the last sync.
     ///
     /// # Errors
@@ -252,7 +302,8 @@ impl Db {
         }
     }
 
-    /// Number of keys in `collection`; costs nothing.
+    /// Number of keys in `collection`; costs nothing. Those that have expired count until
+    /// compaction has dropped them.
     pub fn len(&self, collection: &str) -> u64 {
         self.inner.core.catalog.find(collection).map_or(0, |state| state.index().len())
     }
@@ -316,8 +367,7 @@ impl Core {
     fn get(&self, state: &CollectionState, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
         let found = self.lookup(state.id, &state.index(), key)?;
         let Some((location, found)) = found else { return Ok(None) };
-        self.verify_body(location, &found)?;
-        Ok(Some(found.into_value()))
+        self.value_of(location, found)
     }
 
     fn contains(&self, state: &CollectionState, key: &[u8]) -> Result<bool, ReadError> {
@@ -340,8 +390,7 @@ impl Core {
             let found = self.read_record(location)?;
             let (Some(key), Some(value)) = (keys.get(i), values.get_mut(i)) else { continue };
             if self.is_record_of(state.id, key, location, &found)? {
-                self.verify_body(location, &found)?;
-                *value = Some(found.into_value());
+                *value = self.value_of(location, found)?;
             }
         }
         Ok(values)
@@ -381,7 +430,7 @@ impl Collection {
         self.db.inner.core.contains(&self.state, key)
     }
 
-    /// Number of keys; costs nothing.
+    /// As [`Db::len`].
     pub fn len(&self) -> u64 {
         self.state.index().len()
     }

@@ -55,6 +55,8 @@ pub enum OpenError {
     },
     /// An option is out of its range.
     InvalidOption(String),
+    /// This build of the library lacks a feature that the store needs, which is named.
+    Unsupported(String),
 }
 
 /// Why a read failed. Nothing was changed.
@@ -65,6 +67,8 @@ pub enum ReadError {
     Io(IoError),
     /// The record is damaged on disk; others can still be read. `check` lists all damage.
     Corrupt(Corruption),
+    /// This build of the library lacks a feature that the record needs, which is named.
+    Unsupported(String),
 }
 
 /// Why a write failed.
@@ -94,6 +98,9 @@ pub enum WriteError {
     ReadOnly,
     /// The store was closed. Data: nothing was written.
     Closed,
+    /// This build of the library lacks a feature that was asked for, which is named. Data: nothing
+    /// was written.
+    Unsupported(String),
 }
 
 impl fmt::Display for OpenError {
@@ -119,6 +126,7 @@ impl fmt::Display for OpenError {
                 crate::format::FORMAT_MAJOR
             ),
             OpenError::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            OpenError::Unsupported(what) => write!(f, "cannot open the store: {what}"),
         }
     }
 }
@@ -128,6 +136,7 @@ impl fmt::Display for ReadError {
         match self {
             ReadError::Io(e) => write!(f, "cannot read: {e}"),
             ReadError::Corrupt(e) => write!(f, "{e}"),
+            ReadError::Unsupported(what) => write!(f, "cannot read: {what}"),
         }
     }
 }
@@ -147,6 +156,7 @@ impl fmt::Display for WriteError {
             }
             WriteError::ReadOnly => write!(f, "the store is open for reading only"),
             WriteError::Closed => write!(f, "the store is closed"),
+            WriteError::Unsupported(what) => write!(f, "nothing was written: {what}"),
         }
     }
 }
@@ -166,6 +176,7 @@ impl Error for ReadError {
         match self {
             ReadError::Io(e) => Some(e),
             ReadError::Corrupt(e) => Some(e),
+            ReadError::Unsupported(_) => None,
         }
     }
 }
@@ -215,6 +226,7 @@ impl From<ReadError> for OpenError {
         match e {
             ReadError::Io(e) => OpenError::Io(e),
             ReadError::Corrupt(e) => OpenError::Corrupt(e),
+            ReadError::Unsupported(what) => OpenError::Unsupported(what),
         }
     }
 }

@@ -47,7 +47,8 @@ impl Iter {
         Iter { core, collection, entries: entries.into_iter(), ahead: None }
     }
 
-    fn entry(&mut self, location: Location, hash: u64) -> Result<Entry, ReadError> {
+    /// The entry at `location`; `None` if it has expired.
+    fn entry(&mut self, location: Location, hash: u64) -> Result<Option<Entry>, ReadError> {
         let segment = self.core.segment(location)?;
         let found = if segment.map().is_some() {
             self.core.read_record(location)?
@@ -65,7 +66,8 @@ impl Iter {
             // Whole, and in the wrong place: a copy of another record was written over this one.
             return Err(segment.corruption(location.offset(), MISPLACED).into());
         }
-        Ok(Entry { key: found.key().to_vec(), value: found.into_value() })
+        let key = found.key().to_vec();
+        Ok(self.core.verified_value(location, found)?.map(|value| Entry { key, value }))
     }
 
     fn read_ahead(
@@ -102,12 +104,17 @@ impl Iterator for Iter {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (location, hash) = self.entries.next()?;
-        Some(self.entry(location, hash))
+        loop {
+            let (location, hash) = self.entries.next()?;
+            if let Some(entry) = self.entry(location, hash).transpose() {
+                return Some(entry);
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.entries.size_hint()
+        // Any of them may have expired.
+        (0, Some(self.entries.len()))
     }
 }
 

@@ -25,6 +25,8 @@ struct Survey {
     /// By collection: how many puts, and the sequence number of the last clear.
     collections: HashMap<u32, (usize, u64)>,
     records: usize,
+    /// Configure records, with their segments.
+    configured: Vec<(Arc<Segment>, Hint)>,
 }
 
 type Source = (Arc<Segment>, HintSource);
@@ -100,6 +102,9 @@ impl Core {
                 if hint.kind == Kind::CreateCollection {
                     self.restore_collection(segment, &hint)?;
                 }
+                if hint.kind == Kind::Configure {
+                    survey.configured.push((Arc::clone(segment), hint));
+                }
                 // Runs of puts into one collection are counted without looking it up.
                 if hint.kind == Kind::Put && hint.collection == last.0 {
                     last.1 += 1;
@@ -115,6 +120,9 @@ impl Core {
             survey.collections.entry(last.0).or_default().0 += last.1;
         }
         survey.collections.remove(&u32::MAX);
+        for (segment, hint) in &survey.configured {
+            self.restore_options(segment, hint)?;
+        }
         Ok(survey)
     }
 

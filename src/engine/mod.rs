@@ -6,7 +6,9 @@
 mod batch;
 mod catalog;
 mod check;
+mod clock;
 mod commit;
+mod compression;
 mod core;
 mod db;
 mod error;
@@ -24,7 +26,9 @@ mod segments;
 mod stats;
 mod sync;
 mod tail;
+mod value;
 
+pub use crate::format::config::{CollectionOptions, Compression};
 pub use batch::{BatchOp, WriteBatch};
 pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;

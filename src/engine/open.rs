@@ -17,6 +17,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::catalog::Catalog;
+use super::clock::Clock;
+use super::compression::Codecs;
 use super::core::{Core, Log};
 use super::error::{OpenError, WriteError};
 use super::manifest::{self, ManifestFile};
@@ -258,12 +260,14 @@ impl Core {
         lock: Option<Box<dyn LockGuard>>,
     ) -> Core {
         Core {
+            clock: Clock::new(options.time),
             options,
             dir: dir.to_owned(),
             store_id,
             hash_seed: hash_seed(&store_id),
             epoch: 0,
             catalog: Catalog::default(),
+            codecs: Codecs::default(),
             segments: SegmentTable::default(),
             log: Mutex::new(Log {
                 active: None,

@@ -63,6 +63,7 @@ pub struct Options {
     pub(super) inline_maintenance: bool,
     pub(super) open_threads: usize,
     pub(super) store_id: Option<StoreId>,
+    pub(super) time: u64,
     pub(super) vfs: Arc<dyn Vfs>,
 }
 
@@ -77,6 +78,7 @@ impl Default for Options {
             inline_maintenance: false,
             open_threads: 0,
             store_id: None,
+            time: 0,
             vfs: Arc::new(OsVfs),
         }
     }
@@ -138,6 +140,14 @@ impl Options {
     /// with one id are not protected against each other's stray files.
     pub fn store_id(mut self, id: StoreId) -> Self {
         self.store_id = Some(id);
+        self
+    }
+
+    /// The time at the open, in the unit of [`crate::WriteBatch::put_expiring`]: as
+    /// [`crate::Db::set_time`] called at once, so that nothing that has expired is seen. A store
+    /// that was told of a later time keeps to that. Default: 0.
+    pub fn time(mut self, now: u64) -> Self {
+        self.time = now;
         self
     }
 

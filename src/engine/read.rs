@@ -47,6 +47,13 @@ impl Deref for ValueRef {
     }
 }
 
+impl ValueRef {
+    /// A value in a buffer of its own.
+    pub(super) fn owned(value: Vec<u8>) -> Self {
+        ValueRef { range: 0..value.len(), bytes: Bytes::Heap(Arc::new(value)) }
+    }
+}
+
 impl AsRef<[u8]> for ValueRef {
     fn as_ref(&self) -> &[u8] {
         self
@@ -105,14 +112,15 @@ impl Found {
         Record { header: self.header, key: self.key(), value }
     }
 
-    /// The value, keeping the bytes alive; copied if it is a small part of a large buffer.
-    pub(super) fn into_value(self) -> ValueRef {
+    /// The value area from `skip` on, keeping the bytes alive; copied if it is a small part of a
+    /// large buffer.
+    pub(super) fn into_value(self, skip: usize) -> ValueRef {
         let start = self.start + RECORD_HEADER_LEN + self.header.key_len;
-        let range = start..start + self.header.value_len;
+        let range = start + skip.min(self.header.value_len)..start + self.header.value_len;
         match &self.bytes {
             Bytes::Heap(buf) if buf.len() > 4 * self.header.record_len() => {
                 let value = buf.get(range).unwrap_or(&[]).to_vec();
-                ValueRef { range: 0..value.len(), bytes: Bytes::Heap(Arc::new(value)) }
+                ValueRef::owned(value)
             }
             _ => ValueRef { bytes: self.bytes, range },
         }
@@ -170,7 +178,7 @@ impl Core {
         hint::hash_key(self.hash_seed, key)
     }
 
-    /// True if `key` is there; its value is not read.
+    /// True if `key` is there; its value is not read, unless it expires.
     pub(super) fn has_key(
         &self,
         collection: u32,
@@ -178,12 +186,13 @@ impl Core {
         key: &[u8],
     ) -> Result<bool, ReadError> {
         for location in index.find(self.hash_key(key)) {
-            if self.read_key(location)?.is(collection, key) {
+            let found = self.read_key(location)?;
+            if found.is(collection, key) && !found.header.flags.expires() {
                 return Ok(true);
             }
             let found = self.read_record(location)?;
             if self.is_record_of(collection, key, location, &found)? {
-                return Ok(true);
+                return self.is_current(location, &found);
             }
         }
         Ok(false)

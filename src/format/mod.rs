@@ -6,11 +6,13 @@
 pub(crate) mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod codec;
+pub(crate) mod config;
 pub(crate) mod hint;
 pub(crate) mod manifest;
 pub(crate) mod record;
 pub(crate) mod scan;
 pub(crate) mod segment;
+pub(crate) mod value;
 
 /// Version of the file format: raised when an older reader could not read a newer store.
 pub(crate) const FORMAT_MAJOR: u16 = 1;

@@ -29,12 +29,15 @@
 //! |---|---|---|---|
 //! | 0 | 4 | checksum | of bytes 4..24, salted by the segment |
 //! | 4 | 4 | body checksum | of key and value |
-//! | 8 | 1 | kind | 1 put, 2 delete, 3 clear collection, 4 create collection |
-//! | 9 | 1 | flags | zero; room for compression and expiry |
+//! | 8 | 1 | kind | 1 put, 2 delete, 3 clear, 4 create, 5 configure the collection |
+//! | 9 | 1 | flags | how the value is stored, see [`super::value`]; zero but for puts |
 //! | 10 | 2 | key len | bytes |
 //! | 12 | 4 | value len | bytes |
 //! | 16 | 4 | collection | id; its name is in the value of a create record |
 //! | 20 | 4 | index | sequence number minus the frame's base |
+//!
+//! The value of a create record is the collection's name. That of a configure record holds the
+//! collection's options, see [`super::config`]: the newest one counts.
 //!
 //! The chain of trust: the frame's checksum covers the records checksum, which covers every
 //! record header, each of which covers its body. A point read verifies its record alone: header
@@ -42,6 +45,7 @@
 
 use super::bytes::{align8, put_at, u16_at, u32_at, u64_at};
 use super::checksum;
+use super::value::{Flags, Stored};
 
 /// Bytes of a frame header.
 pub(crate) const FRAME_HEADER_LEN: usize = 40;
@@ -82,6 +86,8 @@ pub(crate) enum Kind {
     Clear = 3,
     /// Binds the collection's id to the name in the value.
     CreateCollection = 4,
+    /// Sets the options of the collection to those in the value.
+    Configure = 5,
 }
 
 impl Kind {
@@ -92,6 +98,7 @@ impl Kind {
             2 => Kind::Delete,
             3 => Kind::Clear,
             4 => Kind::CreateCollection,
+            5 => Kind::Configure,
             _ => return None,
         })
     }
@@ -104,6 +111,8 @@ pub(crate) struct RecordHeader {
     pub body_checksum: u32,
     /// What the record does.
     pub kind: Kind,
+    /// How the value is stored.
+    pub flags: Flags,
     /// Bytes of the key.
     pub key_len: usize,
     /// Bytes of the value.
@@ -118,12 +127,10 @@ impl RecordHeader {
     /// Parses a header without verifying its checksum.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..RECORD_HEADER_LEN)?;
-        if bytes.get(RECORD_FLAGS) != Some(&0) {
-            return None;
-        }
         Some(RecordHeader {
             body_checksum: u32_at(bytes, RECORD_BODY_CHECKSUM),
             kind: Kind::from_u8(*bytes.get(RECORD_KIND)?)?,
+            flags: Flags::from_u8(*bytes.get(RECORD_FLAGS)?)?,
             key_len: usize::from(u16_at(bytes, RECORD_KEY_LEN)),
             value_len: u32_at(bytes, RECORD_VALUE_LEN) as usize,
             collection: u32_at(bytes, RECORD_COLLECTION),
@@ -153,7 +160,7 @@ pub(crate) struct Record<'a> {
     pub header: RecordHeader,
     /// The key.
     pub key: &'a [u8],
-    /// The value.
+    /// The value as it is stored, with what stands before it: the value area.
     pub value: &'a [u8],
 }
 
@@ -173,6 +180,11 @@ impl<'a> Record<'a> {
         let (key, rest) = body.split_at_checked(header.key_len)?;
         let value = rest.get(..header.value_len)?;
         Some(Record { header, key, value })
+    }
+
+    /// The value area, taken apart; `None` if no record with these flags can have it.
+    pub(crate) fn stored(&self) -> Option<Stored<'a>> {
+        Stored::parse(self.header.flags, self.value)
     }
 
     /// True if key and value match the header's body checksum.
@@ -214,7 +226,7 @@ pub(crate) fn append_body(
 pub(crate) fn finish_body(
     buf: &mut Vec<u8>,
     offset: usize,
-    kind: Kind,
+    (kind, flags): (Kind, Flags),
     key_len: usize,
     value_len: usize,
 ) {
@@ -223,7 +235,7 @@ pub(crate) fn finish_body(
     buf.resize(padded, 0);
     let header = buf.get_mut(offset..).unwrap_or(&mut []);
     put_at(header, RECORD_BODY_CHECKSUM, &body_checksum.to_le_bytes());
-    put_at(header, RECORD_KIND, &[kind as u8, 0]);
+    put_at(header, RECORD_KIND, &[kind as u8, flags.to_u8()]);
     let key_len = u16::try_from(key_len).unwrap_or(u16::MAX);
     put_at(header, RECORD_KEY_LEN, &key_len.to_le_bytes());
     let value_len = u32::try_from(value_len).unwrap_or(u32::MAX);
@@ -242,6 +254,11 @@ pub(crate) fn stamp_record(record: &mut [u8], salt: u32, collection: u32, index:
 /// The key of the record that starts at `start`, unverified; empty if there is none.
 pub(crate) fn key_at(buf: &[u8], start: usize) -> &[u8] {
     buf.get(start..).and_then(Record::parse).map_or(&[], |record| record.key)
+}
+
+/// The value of the record that starts at `start`, unverified; empty if there is none.
+pub(crate) fn value_at(buf: &[u8], start: usize) -> &[u8] {
+    buf.get(start..).and_then(Record::parse).map_or(&[], |record| record.value)
 }
 
 /// What a frame is.

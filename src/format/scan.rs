@@ -112,12 +112,16 @@ fn check_records(
 
 /// True if the record has the parts that its kind has.
 fn is_sound(record: &Record<'_>) -> bool {
+    let flags = record.header.flags;
     match record.header.kind {
-        Kind::Put => true,
+        Kind::Put => record.stored().is_some(),
+        _ if !flags.is_plain() => false,
         Kind::Delete => record.value.is_empty(),
         Kind::Clear => record.key.is_empty() && record.value.is_empty(),
         Kind::CreateCollection => {
             record.key.is_empty() && std::str::from_utf8(record.value).is_ok()
         }
+        // What the value says is judged by who uses it: a later version may know more options.
+        Kind::Configure => record.key.is_empty(),
     }
 }

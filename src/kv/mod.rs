@@ -117,10 +117,12 @@ impl KvBatch {
 
     /// The operations in the order they were added.
     pub fn ops(&self) -> impl Iterator<Item = KvOp<'_>> {
-        self.inner.ops().map(|op| match op {
-            BatchOp::Put { collection, key, value } => KvOp::Put { collection, key, value },
-            BatchOp::Delete { collection, key } => KvOp::Delete { collection, key },
-            BatchOp::Clear { collection } => KvOp::Clear { collection },
+        self.inner.ops().filter_map(|op| match op {
+            BatchOp::Put { collection, key, value } => Some(KvOp::Put { collection, key, value }),
+            BatchOp::Delete { collection, key } => Some(KvOp::Delete { collection, key }),
+            BatchOp::Clear { collection } => Some(KvOp::Clear { collection }),
+            // Nothing of this trait puts them into a batch.
+            BatchOp::PutExpiring { .. } | BatchOp::Configure { .. } => None,
         })
     }
 

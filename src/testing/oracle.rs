@@ -101,7 +101,11 @@ impl Model {
     pub fn apply(&mut self, batch: &WriteBatch) {
         for op in batch.ops() {
             match op {
-                BatchOp::Put { collection, key, value } => self.put(collection, key, value),
+                BatchOp::Put { collection, key, value }
+                | BatchOp::PutExpiring { collection, key, value, .. } => {
+                    self.put(collection, key, value);
+                }
+                BatchOp::Configure { .. } => {}
                 BatchOp::Delete { collection, key } => self.delete(collection, key),
                 BatchOp::Clear { collection } => self.clear(collection),
             }

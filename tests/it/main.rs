@@ -1,6 +1,7 @@
 //! Tests of the public interface on a real file system.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod collections;
 mod engine;
 mod handles;
 mod limits;

@@ -1,0 +1,16 @@
+//! What stands in for the codecs in a build without the feature `compression`.
+
+use super::Undecodable;
+
+/// This build cannot compress.
+pub(super) const IS_AVAILABLE: bool = false;
+
+/// Nothing: this build cannot.
+pub(super) fn lz4_compress(_value: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+/// An error that names the feature.
+pub(super) fn lz4_decompress(_bytes: &[u8], _raw_len: usize) -> Result<Vec<u8>, Undecodable> {
+    Err(Undecodable::NoFeature)
+}

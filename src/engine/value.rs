@@ -1,0 +1,107 @@
+//! From a record to what a reader gets: verified, not expired, decompressed.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::error::{OpenError, ReadError};
+use super::read::{Found, ValueRef};
+use super::recovery::{Case, refuse};
+use super::segments::Segment;
+use crate::format::config::CollectionOptions;
+use crate::format::hint::Hint;
+use crate::format::record::Kind;
+use crate::format::value::Stored;
+use crate::index::Location;
+
+impl Core {
+    /// The value of `found`, which stands at `location`: verified as the options ask for; `None`
+    /// if it has expired. A compressed one comes in a buffer of its own.
+    pub(super) fn value_of(
+        &self,
+        location: Location,
+        found: Found,
+    ) -> Result<Option<ValueRef>, ReadError> {
+        self.verify_body(location, &found)?;
+        self.verified_value(location, found)
+    }
+
+    /// As [`Core::value_of`], of a record that was verified already.
+    pub(super) fn verified_value(
+        &self,
+        location: Location,
+        found: Found,
+    ) -> Result<Option<ValueRef>, ReadError> {
+        let flags = found.header.flags;
+        if flags.is_plain() {
+            return Ok(Some(found.into_value(0)));
+        }
+        let stored = self.stored(location, &found)?;
+        if self.clock.is_over(stored.expires) {
+            return Ok(None);
+        }
+        if !flags.is_compressed() {
+            return Ok(Some(found.into_value(flags.prefix_len())));
+        }
+        match self.codecs.decompress(found.header.collection, &stored) {
+            Ok(value) => Ok(Some(ValueRef::owned(value))),
+            Err(e) => {
+                let segment = self.segment(location)?;
+                Err(e.at(&segment, location.offset(), found.key()))
+            }
+        }
+    }
+
+    /// True if `found`, which stands at `location`, has not expired. Verified as the options ask
+    /// for.
+    pub(super) fn is_current(&self, location: Location, found: &Found) -> Result<bool, ReadError> {
+        if !found.header.flags.expires() {
+            return Ok(true);
+        }
+        self.verify_body(location, found)?;
+        Ok(!self.clock.is_over(self.stored(location, found)?.expires))
+    }
+
+    /// True if the record at `location` can be read and has expired.
+    pub(super) fn has_expired(&self, location: Location) -> bool {
+        // Where no time was ever told nothing has, and nothing is read.
+        self.clock.now() > 0
+            && self
+                .read_record(location)
+                .is_ok_and(|found| self.is_current(location, &found).is_ok_and(|yes| !yes))
+    }
+
+    fn stored<'a>(&self, location: Location, found: &'a Found) -> Result<Stored<'a>, ReadError> {
+        found.record().stored().map_or_else(
+            || {
+                let what = "the value is not what the record's flags say";
+                Err(self.segment(location)?.corruption(location.offset(), what).into())
+            },
+            Ok,
+        )
+    }
+
+    /// Gives the options in the configure record that `hint` points to to its collection, unless
+    /// a newer one was there: in any order. Requires: the collection is in the catalog.
+    pub(super) fn restore_options(
+        &self,
+        segment: &Arc<Segment>,
+        hint: &Hint,
+    ) -> Result<(), OpenError> {
+        let refused = |what: String| refuse(Case::Inconsistent, &segment.path, hint.offset, what);
+        let location = Location::new(segment.slot, hint.offset)
+            .ok_or_else(|| refused("hint points outside of its segment".to_owned()))?;
+        let found = self.read_record(location)?;
+        self.verify_body(location, &found)?;
+        let header = &found.header;
+        if header.kind != Kind::Configure || header.collection != hint.collection {
+            return Err(refused("hint of another record than stands here".to_owned()));
+        }
+        let options = CollectionOptions::decode(found.record().value)
+            .map_err(|e| refused(format!("options that this version does not know: {e}")))?;
+        let collection = self.catalog.by_id(hint.collection).ok_or_else(|| {
+            refused(format!("options of collection {}, which was never created", hint.collection))
+        })?;
+        collection.configure(hint.seqno, options);
+        Ok(())
+    }
+}
