@@ -84,7 +84,7 @@ pub mod vfs;
 pub use context::StorageContext;
 pub use engine::{
     BatchOp, Collection, CollectionOptions, Commit, Compression, Corruption, Db, Durability, Entry,
-    OpenError, Options, Pending, ReadError, ReadMode, RecoveryReport, Stats, ValueRef, Verify,
-    WriteBatch, WriteError,
+    OpenError, Options, Pending, PersistOptions, ReadError, ReadMode, RecoveryReport, Retention,
+    Snapshot, SnapshotError, SnapshotInfo, Stats, ValueRef, Verify, WriteBatch, WriteError,
 };
 pub use sink::{Sink, SinkOptions};

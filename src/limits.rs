@@ -13,6 +13,10 @@ pub const COLLECTION_NAME_LEN_MAX: usize = 255;
 /// Most collections in one store: each costs memory for its name and an empty table.
 pub const COLLECTIONS_MAX: u32 = 1 << 20;
 
+/// Id of the collection in which the engine keeps its own facts: durable snapshots, dictionaries.
+/// It has no name, is never listed, and its records are ordinary ones.
+pub(crate) const SYSTEM_COLLECTION: u32 = u32::MAX - 1;
+
 /// Most operations in one write batch: a record's place in its batch is a `u32`.
 pub const BATCH_OPS_MAX: usize = u32::MAX as usize - 1;
 

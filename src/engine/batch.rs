@@ -41,6 +41,9 @@ pub struct WriteBatch {
 /// Up to this many names are searched one by one.
 const NAMES_SEARCHED: usize = 8;
 
+/// Stands for the system collection, which has no name.
+pub(super) const SYSTEM_NAME: u32 = u32::MAX;
+
 /// Where one record stands in [`WriteBatch::buf`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchRecord {
@@ -307,6 +310,23 @@ impl WriteBatch {
         record::finish_body(&mut self.buf, offset, kind, 0, len);
         let name = u32::try_from(name).unwrap_or(u32::MAX);
         self.records.push(BatchRecord { offset, name });
+        Ok(())
+    }
+
+    /// Adds "set `key` in the system collection to `value`", or "remove it".
+    pub(super) fn push_system(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), WriteError> {
+        check("batch operations", self.records.len() + 1, BATCH_OPS_MAX)?;
+        let kind = if value.is_some() { Kind::Put } else { Kind::Delete };
+        let offset = self.start_record();
+        let encode = |buf: &mut Vec<u8>| buf.extend_from_slice(value.unwrap_or(&[]));
+        let len = record::append_body(&mut self.buf, key, encode);
+        let kind = (kind, Flags::default());
+        record::finish_body(&mut self.buf, offset, kind, key.len(), len);
+        self.records.push(BatchRecord { offset, name: SYSTEM_NAME });
         Ok(())
     }
 

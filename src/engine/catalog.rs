@@ -14,7 +14,7 @@ use super::error::WriteError;
 use super::segments::Segment;
 use crate::format::config::CollectionOptions;
 use crate::index::Index;
-use crate::limits::COLLECTIONS_MAX;
+use crate::limits::{COLLECTIONS_MAX, SYSTEM_COLLECTION};
 
 /// One collection.
 pub(super) struct CollectionState {
@@ -28,8 +28,44 @@ pub(super) struct CollectionState {
     /// The options, and the sequence number of the record that set them; 0 for the defaults.
     options: RwLock<(u64, CollectionOptions)>,
     index: RwLock<Arc<Index>>,
-    /// Live bytes and records by segment slot, so that clearing needs no walk over the keys.
-    live: Mutex<HashMap<u32, (Arc<Segment>, u64, u64)>>,
+    /// What is live in each segment, so that clearing needs no walk over the keys.
+    live: Tally,
+}
+
+/// Bytes and records by segment.
+#[derive(Default)]
+pub(super) struct Tally(Mutex<HashMap<u32, (Arc<Segment>, u64, u64)>>);
+
+impl Tally {
+    /// Counts records of `segment` in.
+    pub(super) fn add(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
+        let mut tally = self.0.lock();
+        let entry = tally.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
+        entry.1 += bytes;
+        entry.2 += records;
+    }
+
+    /// Counts records of `segment` out. A segment of which nothing is left is forgotten: it may be
+    /// about to leave the store.
+    pub(super) fn sub(&self, segment: &Segment, bytes: u64, records: u64) {
+        let mut tally = self.0.lock();
+        let Some(entry) = tally.get_mut(&segment.slot) else { return };
+        entry.1 = entry.1.saturating_sub(bytes);
+        entry.2 = entry.2.saturating_sub(records);
+        if entry.2 == 0 {
+            tally.remove(&segment.slot);
+        }
+    }
+
+    /// Everything, as it is now.
+    fn all(&self) -> Vec<(Arc<Segment>, u64, u64)> {
+        self.0.lock().values().cloned().collect()
+    }
+
+    /// Takes everything out.
+    pub(super) fn take(&self) -> Vec<(Arc<Segment>, u64, u64)> {
+        self.0.lock().drain().map(|(_, entry)| entry).collect()
+    }
 }
 
 impl CollectionState {
@@ -41,7 +77,7 @@ impl CollectionState {
             is_listed: AtomicBool::new(false),
             options: RwLock::default(),
             index: RwLock::default(),
-            live: Mutex::default(),
+            live: Tally::default(),
         }
     }
 
@@ -66,38 +102,42 @@ impl CollectionState {
     /// Counts `records` of `bytes` together that became live in `segment`.
     pub(super) fn add_live(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
         segment.add_live(bytes, records);
-        let mut live = self.live.lock();
-        let entry = live.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
-        entry.1 = entry.1.wrapping_add(bytes);
-        entry.2 = entry.2.wrapping_add(records);
+        self.live.add(segment, bytes, records);
     }
 
     /// Counts a record of `len` bytes in `segment` as dead.
-    pub(super) fn sub_live(&self, segment: &Arc<Segment>, len: u64) {
+    pub(super) fn sub_live(&self, segment: &Segment, len: u64) {
         segment.sub_live(len, 1);
-        // During the load a record may be counted out before the run it belongs to was counted
-        // in: the sums wrap, and come right.
-        let mut live = self.live.lock();
-        let entry = live.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
-        {
-            entry.1 = entry.1.wrapping_sub(len);
-            entry.2 = entry.2.wrapping_sub(1);
-        }
+        self.live.sub(segment, len, 1);
+    }
+
+    /// What is live: bytes and records by segment.
+    pub(super) fn live(&self) -> Vec<(Arc<Segment>, u64, u64)> {
+        self.live.all()
     }
 
     /// Forgets every key. Costs the number of segments that hold some, not the number of keys.
     pub(super) fn clear(&self) {
         *self.index.write() = Arc::default();
-        for (segment, bytes, records) in self.live.lock().drain().map(|(_, entry)| entry) {
+        for (segment, bytes, records) in self.live.take() {
             segment.sub_live(bytes, records);
         }
     }
 }
 
 /// All collections of a store.
-#[derive(Default)]
 pub(super) struct Catalog {
     inner: RwLock<Inner>,
+    /// The hidden collection in which the engine keeps its own facts.
+    system: Arc<CollectionState>,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        let system = CollectionState::new(SYSTEM_COLLECTION, String::new());
+        system.is_logged.store(true, Ordering::Release);
+        Catalog { inner: RwLock::default(), system: Arc::new(system) }
+    }
 }
 
 #[derive(Default)]
@@ -114,8 +154,16 @@ impl Catalog {
         inner.by_id.get(id as usize)?.clone()
     }
 
-    /// The collection with `id`.
+    /// The hidden collection in which the engine keeps its own facts.
+    pub(super) fn system(&self) -> &Arc<CollectionState> {
+        &self.system
+    }
+
+    /// The collection with `id`, the system's included.
     pub(super) fn by_id(&self, id: u32) -> Option<Arc<CollectionState>> {
+        if id == SYSTEM_COLLECTION {
+            return Some(Arc::clone(&self.system));
+        }
         self.inner.read().by_id.get(id as usize)?.clone()
     }
 
@@ -165,7 +213,7 @@ impl Catalog {
         true
     }
 
-    /// All collections, listed or not, by id.
+    /// All collections but the system's, listed or not, by id.
     pub(super) fn all(&self) -> Vec<Arc<CollectionState>> {
         self.inner.read().by_id.iter().flatten().cloned().collect()
     }

@@ -15,11 +15,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::batch::WriteBatch;
+use super::batch::{SYSTEM_NAME, WriteBatch};
 use super::catalog::CollectionState;
 use super::core::{Core, Log};
 use super::error::WriteError;
 use super::options::Durability;
+use super::points::Point;
 use super::segments::Segment;
 use crate::format::config::CollectionOptions;
 use crate::format::hint::{self, Hint};
@@ -28,6 +29,7 @@ use crate::format::record::{
 };
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::index::Location;
+use crate::limits::SYSTEM_COLLECTION;
 
 /// Room that every segment keeps for its end frame.
 pub(super) const END_RESERVE: u64 = FRAME_HEADER_LEN as u64;
@@ -46,6 +48,15 @@ pub(super) struct Written {
     pub(super) commit: Commit,
     /// A segment is to be sealed or prepared.
     pub(super) wants_maintenance: bool,
+}
+
+/// What came of bringing a batch into the index.
+#[derive(Default)]
+struct Applied {
+    /// Deletions that found their key.
+    deleted: u64,
+    /// Points of durable snapshots that were dropped.
+    released: Vec<Arc<Point>>,
 }
 
 /// A batch that is ready for the log.
@@ -129,9 +140,14 @@ impl Core {
         let wants_maintenance = log.announce(self.options.segment_len);
         let applying = self.apply.lock();
         drop(log);
-        let deleted = self.apply(&batch.buf, &stamped, &placed);
+        let applied = self.apply(&batch.buf, &stamped, &placed);
+        self.applied.store(next_seqno, Ordering::Release);
         drop(applying);
-        Ok(Written { commit: Commit { next_seqno, deleted }, wants_maintenance })
+        for point in &applied.released {
+            self.release_point(point);
+        }
+        let commit = Commit { next_seqno, deleted: applied.deleted };
+        Ok(Written { commit, wants_maintenance })
     }
 
     /// Gives every record its collection, index and checksum, for a segment with `salt`.
@@ -140,21 +156,22 @@ impl Core {
         let collections: Result<Vec<_>, _> =
             names.iter().map(|name| self.catalog.find_or_reserve(name)).collect();
         batch.names = names;
-        let collections = collections?;
+        let mut collections = collections?;
         for (i, collection) in collections.iter().enumerate() {
             if !collection.is_logged.load(Ordering::Acquire) {
                 batch.push_create(i, &collection.name)?;
             }
         }
+        let system = collections.len();
+        collections.push(Arc::clone(self.catalog.system()));
         let mut records = Vec::with_capacity(batch.records.len());
         let mut checksum = RecordsChecksum::new(salt);
         for (i, place) in batch.records.iter().enumerate() {
             let bytes = batch.buf.get_mut(place.offset..).unwrap_or(&mut []);
             let Some(parsed) = record::Record::parse(bytes) else { continue };
             let (kind, len) = (parsed.header.kind, parsed.header.record_len());
-            let has_key = matches!(kind, Kind::Put | Kind::Delete);
-            let hash = if has_key { hint::hash_key(self.hash_seed, parsed.key) } else { 0 };
-            let collection = place.name as usize;
+            let hash = if kind.has_key() { hint::hash_key(self.hash_seed, parsed.key) } else { 0 };
+            let collection = if place.name == SYSTEM_NAME { system } else { place.name as usize };
             let id = collections.get(collection).map_or(0, |c| c.id);
             record::stamp_record(bytes, salt, id, u32::try_from(i).unwrap_or(u32::MAX));
             checksum.add(bytes);
@@ -304,38 +321,44 @@ impl Core {
         undo().map_err(|e| self.poison.set(e))
     }
 
-    /// Brings the appended records into the index; returns how many deletions found their key.
+    /// Brings the appended records into the index.
     /// Requires: apply lock held, taken in the order of the log.
-    fn apply(&self, buf: &[u8], stamped: &Stamped, placed: &[Placed]) -> u64 {
-        let mut deleted = 0;
+    fn apply(&self, buf: &[u8], stamped: &Stamped, placed: &[Placed]) -> Applied {
+        let mut applied = Applied::default();
+        let mut point = self.points.newest();
         for run in placed {
-            let records = stamped.records.iter().skip(run.first_record).take(run.records);
-            let mut offset = run.offset;
-            let mut hints = run.segment.hints.lock();
-            hints.reserve(run.records);
-            for (seqno, r) in (run.base..).zip(records) {
-                let Some(collection) = stamped.collections.get(r.collection) else { continue };
-                let len = r.len as u64;
-                let hint = Hint {
-                    hash: r.hash,
-                    seqno,
-                    offset,
-                    len,
-                    collection: collection.id,
-                    kind: r.kind,
-                };
-                hints.push(hint);
-                if r.kind == Kind::Configure {
-                    let options = CollectionOptions::decode(record::value_at(buf, r.start));
+            let segment = &run.segment;
+            let records = || {
+                let records = stamped.records.iter().skip(run.first_record).take(run.records);
+                let mut offset = run.offset;
+                (run.base..).zip(records).filter_map(move |(seqno, r)| {
+                    let collection = stamped.collections.get(r.collection)?;
+                    let (hash, kind, len) = (r.hash, r.kind, r.len as u64);
+                    let id = collection.id;
+                    let hint = Hint { hash, seqno, offset, len, collection: id, kind };
+                    offset += len;
+                    Some((collection, hint, record::key_at(buf, r.start), r.start))
+                })
+            };
+            // First, so that the records' sequence numbers can be looked up.
+            segment.hints.lock().extend(records().map(|(_, hint, ..)| hint));
+            for (collection, hint, key, start) in records() {
+                segment.written.count(&hint);
+                let is_found = self.apply_record(collection, segment, &hint, key, point.as_ref());
+                applied.deleted += u64::from(is_found);
+                if hint.kind == Kind::Configure {
+                    let options = CollectionOptions::decode(record::value_at(buf, start));
                     // It was encoded by this very version.
-                    collection.configure(seqno, options.unwrap_or_default());
+                    collection.configure(hint.seqno, options.unwrap_or_default());
                 }
-                let key = record::key_at(buf, r.start);
-                deleted += u64::from(self.apply_record(collection, &run.segment, &hint, key));
-                offset += len;
+                if collection.id == SYSTEM_COLLECTION {
+                    let value = record::value_at(buf, start);
+                    applied.released.extend(self.apply_system(&hint, key, value));
+                    point = self.points.newest();
+                }
             }
         }
-        deleted
+        applied
     }
 
     /// Brings one record into the index; true if it is a deletion that found its key.
@@ -345,23 +368,42 @@ impl Core {
         segment: &Arc<Segment>,
         hint: &Hint,
         key: &[u8],
+        point: Option<&Arc<Point>>,
     ) -> bool {
         let Some(location) = Location::new(segment.slot, hint.offset) else { return false };
         let index = collection.index();
         let mut old_len = 0;
-        let is_same_key = |old: Location| self.is_same_key(key, hint.hash, old, &mut old_len);
+        let is_same_key = |old: Location| {
+            let is_same = self.is_same_key(key, hint.hash, old, &mut old_len);
+            if is_same {
+                self.keep_for(point, collection, hint.hash, old, old_len);
+            }
+            is_same
+        };
+        let count = |more| {
+            if let Some(point) = point {
+                point.count_keys(collection.id, more);
+            }
+        };
         match hint.kind {
             Kind::CreateCollection => {
+                segment.add_live(hint.len, 0);
                 collection.is_logged.store(true, Ordering::Release);
                 false
             }
-            Kind::Configure => false,
+            Kind::Configure => {
+                segment.add_live(hint.len, 0);
+                false
+            }
             Kind::Clear => {
-                collection.clear();
+                self.clear_collection(collection, point);
                 false
             }
             Kind::Put => {
                 let old = index.insert(hint.hash, location, is_same_key);
+                if old.is_none() {
+                    count(1);
+                }
                 self.retire(collection, old, old_len);
                 collection.add_live(segment, hint.len, 1);
                 collection.is_listed.store(true, Ordering::Release);
@@ -370,10 +412,22 @@ impl Core {
             Kind::Delete => {
                 let old = index.remove(hint.hash, is_same_key);
                 let was_there = old.is_some_and(|location| !self.has_expired(location));
+                if old.is_some() {
+                    count(-1);
+                }
                 self.retire(collection, old, old_len);
                 was_there
             }
         }
+    }
+
+    /// Forgets all keys of a collection, except for snapshots.
+    fn clear_collection(&self, collection: &CollectionState, point: Option<&Arc<Point>>) {
+        if let Some(point) = point {
+            // Before the index changes, so that no reader misses it.
+            point.keep_all(collection.id, &collection.index(), &collection.live());
+        }
+        collection.clear();
     }
 
     /// Counts the record at `old` as dead.
@@ -396,10 +450,11 @@ impl Core {
         old_len: &mut u64,
     ) -> bool {
         // Its value is not read: a lock of the index is held, for which readers may wait.
-        let Ok(found) = self.read_key(old) else { return true };
+        let Some(segment) = self.segments.get(old) else { return true };
+        let Ok(found) = self.read_key(&segment, old.offset()) else { return true };
         *old_len = found.header.record_len() as u64;
-        found.key() == key
-            || self.read_record(old).map_or(true, |whole| !self.is_other_key(&whole, hash))
+        let read = || self.read_in(&segment, old.offset());
+        found.key() == key || read().map_or(true, |whole| !self.is_other_key(&whole, hash))
     }
 }
 

@@ -18,9 +18,11 @@ use parking_lot::Mutex;
 use super::catalog::Catalog;
 use super::clock::Clock;
 use super::compression::Codecs;
+use super::durable::DurableSnapshots;
 use super::error::WriteError;
 use super::manifest::ManifestFile;
 use super::options::Options;
+use super::points::Points;
 use super::poison::Poison;
 use super::recovery::RecoveryReport;
 use super::segments::{Segment, SegmentTable};
@@ -44,6 +46,8 @@ pub(super) struct Core {
     /// Held while a batch goes into the index; taken before the log lock is let go, so that
     /// batches are applied in the order of the log.
     pub(super) apply: Mutex<()>,
+    /// Every record below this sequence number is in the index. Set with the apply lock held.
+    pub(super) applied: AtomicU64,
     /// The next segment, ready to be written to.
     pub(super) prepared: Mutex<Option<Arc<Segment>>>,
     /// Segments that are full and wait for their footer, oldest first.
@@ -53,6 +57,9 @@ pub(super) struct Core {
     pub(super) closed: Mutex<Option<Result<(), WriteError>>>,
     /// Held by whoever seals and prepares segments.
     pub(super) maintaining: Mutex<()>,
+    /// Points in time that stay readable.
+    pub(super) points: Points,
+    pub(super) snapshots: DurableSnapshots,
     pub(super) sync: Syncer,
     pub(super) poison: Poison,
     pub(super) report: RecoveryReport,
@@ -100,6 +107,11 @@ impl Core {
             return Err(WriteError::ReadOnly);
         }
         self.poison.check()
+    }
+
+    /// Every record below this sequence number is in the index. Requires: apply lock held.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Every sequence number below this one is durable.

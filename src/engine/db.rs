@@ -6,15 +6,17 @@ use std::sync::Arc;
 use super::batch::WriteBatch;
 use super::catalog::CollectionState;
 use super::check::{CheckOptions, CheckReport};
-use super::commit::Commit;
+use super::commit::{Commit, Written};
 use super::core::Core;
-use super::error::{OpenError, ReadError, WriteError};
+use super::durable::{PersistOptions, SnapshotInfo};
+use super::error::{OpenError, ReadError, SnapshotError, WriteError};
 use super::iter::Iter;
 use super::maintenance::Maintenance;
 use super::options::{Durability, Options};
 use super::pending::{Committer, Pending, pending};
 use super::read::ValueRef;
 use super::recovery::RecoveryReport;
+use super::snapshot::Snapshot;
 use super::stats::Stats;
 use crate::format::config::CollectionOptions;
 use crate::index::Location;
@@ -114,11 +116,7 @@ impl Db {
         durability: Durability,
     ) -> Result<Commit, WriteError> {
         let written = self.inner.core.write(batch, durability)?;
-        if written.wants_maintenance
-            && let Some(maintenance) = &self.inner.maintenance
-        {
-            maintenance.wake();
-        }
+        self.after(&written);
         Ok(written.commit)
     }
 
@@ -132,13 +130,7 @@ impl Db {
             completer.complete(self.write(&mut batch, durability));
             return future;
         }
-        let waker = inner.maintenance.as_ref().map(Maintenance::waker);
-        let wake = move || {
-            if let Some(waker) = &waker {
-                waker.wake();
-            }
-        };
-        inner.committer.submit(&inner.core, wake, batch, durability)
+        inner.committer.submit(&inner.core, self.wake(), batch, durability)
     }
 
     /// Sets `key` to `value`, buffered.
@@ -217,27 +209,113 @@ impl Db {
     /// # Errors
     ///
     /// [`WriteError::Poisoned`] if the sync failed: see there.
-    pub fn persist(&self) -> Result<(), WriteError> {
+    pub fn sync(&self) -> Result<(), WriteError> {
         let core = &self.inner.core;
         core.check_writable()?;
         let upto = core.log.lock().next_seqno;
         core.sync_upto(upto)
     }
 
-    /// Makes a write durable that was buffered, and with it everything before it.
+    /// Makes everything written so far durable and records a snapshot of it, which a later open can
+    /// read, compare with, and roll back to. Costs what was written since the last sync and one
+    /// small record, whatever the store holds. How many snapshots stay is a matter of
+    /// [`Options::retention`].
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; no snapshot is recorded then.
+    pub fn persist(&self) -> Result<SnapshotInfo, WriteError> {
+        self.persist_with(PersistOptions::default())
+    }
+
+    /// As [`Db::persist`], with a name or a time.
     ///
     /// # Errors
     ///
     /// As [`Db::persist`].
+    pub fn persist_with(&self, options: PersistOptions) -> Result<SnapshotInfo, WriteError> {
+        let (info, written) = self.inner.core.record_snapshot(&mut WriteBatch::new(), options)?;
+        self.after(&written);
+        Ok(info)
+    }
+
+    /// The durable snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<SnapshotInfo> {
+        self.inner.core.snapshot_list()
+    }
+
+    /// The store as of now, for as long as the snapshot is held: whole batches, unchanged by later
+    /// writes.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::now(&self.inner.core)
+    }
+
+    /// The store as it was when the durable snapshot `id` was recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Missing`] if there is none with this number.
+    pub fn open_snapshot(&self, id: u64) -> Result<Snapshot, SnapshotError> {
+        let point = self.inner.core.hold_snapshot(id)?;
+        Ok(Snapshot::on(&self.inner.core, point))
+    }
+
+    /// Forgets the durable snapshot `id`: what only it needed becomes free. Snapshots that are
+    /// open on it stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Missing`], or [`SnapshotError::Write`] if that could not be recorded.
+    pub fn drop_snapshot(&self, id: u64) -> Result<(), SnapshotError> {
+        let written = self.inner.core.drop_snapshot(id)?;
+        self.after(&written);
+        Ok(())
+    }
+
+    /// Has the background threads look for what a write has left to do.
+    fn after(&self, written: &Written) {
+        if written.wants_maintenance
+            && let Some(maintenance) = &self.inner.maintenance
+        {
+            maintenance.wake();
+        }
+    }
+
+    /// Makes a write durable that was buffered, and with it everything before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::sync`].
     pub fn sync_commit(&self, commit: &Commit) -> Result<(), WriteError> {
         let core = &self.inner.core;
         core.check_writable()?;
         core.sync_upto(commit.next_seqno)
     }
 
-    /// As [`Db::persist`], without blocking the caller.
-    pub fn persist_async(&self) -> Pending<Commit> {
+    /// As [`Db::sync`], without blocking the caller.
+    pub fn sync_async(&self) -> Pending<Commit> {
         self.write_async(WriteBatch::new(), Durability::Sync)
+    }
+
+    /// As [`Db::persist_with`], without blocking the caller.
+    pub fn persist_async(&self, options: PersistOptions) -> Pending<SnapshotInfo> {
+        let inner = &self.inner;
+        if inner.core.options.inline_maintenance || inner.core.options.read_only {
+            let (completer, future) = pending();
+            completer.complete(self.persist_with(options));
+            return future;
+        }
+        inner.committer.submit_persist(&inner.core, self.wake(), options)
+    }
+
+    /// Wakes the maintenance thread, from other threads.
+    fn wake(&self) -> impl Fn() + Send + 'static {
+        let waker = self.inner.maintenance.as_ref().map(Maintenance::waker);
+        move || {
+            if let Some(waker) = &waker {
+                waker.wake();
+            }
+        }
     }
 
     /// The collection called `name`, or `None` if nothing was ever written to it. A handle saves
@@ -316,9 +394,10 @@ impl Db {
     /// The keys and values of `collection` as of now, in the order in which they were last
     /// written.
     pub fn iter(&self, collection: &str) -> Iter {
-        let state = self.inner.core.catalog.find(collection);
-        let (id, entries) = state.map(|s| (s.id, s.index().entries())).unwrap_or_default();
-        Iter::new(Arc::clone(&self.inner.core), id, entries)
+        match self.inner.core.catalog.find(collection) {
+            Some(state) => Iter::of(&self.inner.core, &state),
+            None => Iter::empty(&self.inner.core),
+        }
     }
 
     /// What the open found and did.
@@ -365,13 +444,12 @@ impl Db {
 
 impl Core {
     fn get(&self, state: &CollectionState, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
-        let found = self.lookup(state.id, &state.index(), key)?;
-        let Some((location, found)) = found else { return Ok(None) };
-        self.value_of(location, found)
+        let Some(found) = self.lookup(state, key)? else { return Ok(None) };
+        self.value_of(found)
     }
 
     fn contains(&self, state: &CollectionState, key: &[u8]) -> Result<bool, ReadError> {
-        self.has_key(state.id, &state.index(), key)
+        self.has_key(state, key)
     }
 
     fn get_many(
@@ -379,18 +457,20 @@ impl Core {
         state: &CollectionState,
         keys: &[&[u8]],
     ) -> Result<Vec<Option<ValueRef>>, ReadError> {
-        let index = state.index();
-        let mut wanted: Vec<(Location, usize)> = Vec::with_capacity(keys.len());
-        for (i, key) in keys.iter().enumerate() {
-            wanted.extend(index.find(self.hash_key(key)).into_iter().map(|location| (location, i)));
-        }
+        let (mut wanted, slots) = self.segments.pin_with(|| {
+            let index = state.index();
+            let find = |(i, key): (usize, &&[u8])| {
+                index.find(self.hash_key(key)).into_iter().map(move |location| (location, i))
+            };
+            keys.iter().enumerate().flat_map(find).collect::<Vec<(Location, usize)>>()
+        });
         wanted.sort_unstable();
         let mut values = vec![None; keys.len()];
         for (location, i) in wanted {
-            let found = self.read_record(location)?;
+            let found = self.read_pinned(&slots, location)?;
             let (Some(key), Some(value)) = (keys.get(i), values.get_mut(i)) else { continue };
-            if self.is_record_of(state.id, key, location, &found)? {
-                *value = self.value_of(location, found)?;
+            if self.is_record_of(state.id, key, &found)? {
+                *value = self.value_of(found)?;
             }
         }
         Ok(values)
@@ -442,8 +522,7 @@ impl Collection {
 
     /// As [`Db::iter`].
     pub fn iter(&self) -> Iter {
-        let entries = self.state.index().entries();
-        Iter::new(Arc::clone(&self.db.inner.core), self.state.id, entries)
+        Iter::of(&self.db.inner.core, &self.state)
     }
 }
 

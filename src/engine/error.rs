@@ -103,6 +103,61 @@ pub enum WriteError {
     Unsupported(String),
 }
 
+/// Why something could not be done with a durable snapshot.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// There is no snapshot with this number: it was dropped, or never made.
+    Missing {
+        /// The number asked for.
+        id: u64,
+        /// The numbers of those that there are.
+        known: Vec<u64>,
+    },
+    /// Reading failed. Data: unchanged.
+    Read(ReadError),
+    /// Writing failed. Data: as [`WriteError`] says; a rollback is one batch.
+    Write(WriteError),
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::Missing { id, known } if known.is_empty() => {
+                write!(f, "there is no snapshot {id}, nor any other")
+            }
+            SnapshotError::Missing { id, known } => {
+                let known: Vec<String> = known.iter().map(u64::to_string).collect();
+                write!(f, "there is no snapshot {id}, there are {}", known.join(", "))
+            }
+            SnapshotError::Read(e) => write!(f, "{e}"),
+            SnapshotError::Write(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl Error for SnapshotError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SnapshotError::Missing { .. } => None,
+            SnapshotError::Read(e) => Some(e),
+            SnapshotError::Write(e) => Some(e),
+        }
+    }
+}
+
+impl From<ReadError> for SnapshotError {
+    fn from(e: ReadError) -> Self {
+        SnapshotError::Read(e)
+    }
+}
+
+impl From<WriteError> for SnapshotError {
+    fn from(e: WriteError) -> Self {
+        SnapshotError::Write(e)
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use super::catalog::CollectionState;
 use super::core::Core;
 use super::error::ReadError;
-use super::read::{MISPLACED, ValueRef};
-use super::segments::Segment;
-use crate::index::{Location, index_hash};
+use super::read::{Found, MISPLACED, ValueRef};
+use super::segments::{Segment, Slots};
+use crate::index::Location;
 
 /// Bytes read ahead from a segment that is not mapped.
 const READ_AHEAD: usize = 256 << 10;
@@ -29,7 +30,10 @@ pub struct Iter {
     core: Arc<Core>,
     /// Id of the collection.
     collection: u32,
+    /// Locations and key hashes.
     entries: IntoIter<(Location, u64)>,
+    /// The segments that hold them: they stay until the iterator goes.
+    slots: Arc<Slots>,
     ahead: Option<Ahead>,
 }
 
@@ -41,40 +45,62 @@ struct Ahead {
 }
 
 impl Iter {
-    /// Iterates over `entries` of the index of the collection with this id.
-    pub(super) fn new(core: Arc<Core>, collection: u32, mut entries: Vec<(Location, u64)>) -> Self {
+    /// Over all keys of a collection.
+    pub(super) fn of(core: &Arc<Core>, collection: &CollectionState) -> Self {
+        let (entries, slots) = core.segments.pin_with(|| collection.index().entries());
+        Self::new(core, collection.id, entries, slots)
+    }
+
+    /// Over nothing.
+    pub(super) fn empty(core: &Arc<Core>) -> Self {
+        Self::new(core, 0, Vec::new(), core.segments.pin())
+    }
+
+    /// Over the keys with these hashes and locations, which lie in `slots`.
+    pub(super) fn new(
+        core: &Arc<Core>,
+        collection: u32,
+        entries: Vec<(u64, Location)>,
+        slots: Arc<Slots>,
+    ) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().map(|(hash, at)| (at, hash)).collect();
         entries.sort_unstable();
-        Iter { core, collection, entries: entries.into_iter(), ahead: None }
+        Iter {
+            core: Arc::clone(core),
+            collection,
+            entries: entries.into_iter(),
+            slots,
+            ahead: None,
+        }
     }
 
     /// The entry at `location`; `None` if it has expired.
     fn entry(&mut self, location: Location, hash: u64) -> Result<Option<Entry>, ReadError> {
-        let segment = self.core.segment(location)?;
+        let segment = Arc::clone(self.core.pinned(&self.slots, location)?);
+        let offset = location.offset();
         let found = if segment.map().is_some() {
-            self.core.read_record(location)?
+            self.core.read_in(&segment, offset)?
         } else {
-            match self.read_ahead(&segment, location.offset())? {
+            match self.read_ahead(&segment, offset)? {
                 Some(found) => found,
                 // Longer than what is read ahead.
-                None => self.core.read_record(location)?,
+                None => self.core.read_in(&segment, offset)?,
             }
         };
-        self.core.verify_body(location, &found)?;
-        let is_its_own = found.header.collection == self.collection
-            && index_hash(self.core.hash_key(found.key())) == hash;
-        if !is_its_own {
+        self.core.verify_body(&found)?;
+        if !self.core.is_hash_of(found.key(), hash) || found.header.collection != self.collection {
             // Whole, and in the wrong place: a copy of another record was written over this one.
-            return Err(segment.corruption(location.offset(), MISPLACED).into());
+            return Err(segment.corruption(offset, MISPLACED).into());
         }
         let key = found.key().to_vec();
-        Ok(self.core.verified_value(location, found)?.map(|value| Entry { key, value }))
+        Ok(self.core.verified_value(found)?.map(|value| Entry { key, value }))
     }
 
     fn read_ahead(
         &mut self,
         segment: &Arc<Segment>,
         offset: u64,
-    ) -> Result<Option<super::read::Found>, ReadError> {
+    ) -> Result<Option<Found>, ReadError> {
         if let Some(ahead) = &self.ahead
             && Arc::ptr_eq(&ahead.segment, segment)
             && let Some(found) = ahead.find(offset)
@@ -94,9 +120,9 @@ impl Iter {
 }
 
 impl Ahead {
-    fn find(&self, offset: u64) -> Option<super::read::Found> {
+    fn find(&self, offset: u64) -> Option<Found> {
         let start = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        super::read::Found::in_buffer(&self.bytes, start, self.segment.salt)
+        Found::in_buffer(&self.segment, offset, &self.bytes, start)
     }
 }
 

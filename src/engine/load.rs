@@ -1,20 +1,28 @@
 //! Loads the index from the hints of all segments, on several threads.
 //!
-//! Each thread walks all hints and takes the keys whose hash falls to it, so that the records of
-//! a key are applied in the order of the log without any thread waiting for another.
+//! Each thread walks all hints in the order of their sequence numbers and takes the keys whose
+//! hash falls to it, so that the records of a key are applied in the order in which they were
+//! written without any thread waiting for another.
+//!
+//! Durable snapshots are known before: what a record replaces is kept for them, just as when it
+//! was written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::catalog::CollectionState;
 use super::core::Core;
+use super::durable;
 use super::error::OpenError;
-use super::recovery::{Case, HintSource, has_key, refuse};
+use super::points::Point;
+use super::recovery::{Case, refuse};
+use super::replay::{Replay, Source};
 use super::segments::Segment;
 use crate::format::hint::Hint;
 use crate::format::record::{Kind, Record};
 use crate::index::Location;
+use crate::limits::SYSTEM_COLLECTION;
 
 /// Below this many records one thread is quicker than several.
 const RECORDS_PER_THREAD_MIN: usize = 50_000;
@@ -25,33 +33,49 @@ struct Survey {
     /// By collection: how many puts, and the sequence number of the last clear.
     collections: HashMap<u32, (usize, u64)>,
     records: usize,
+    /// The newest record of each key of the system collection: its sequence number, and its place
+    /// if it is a put.
+    system: BTreeMap<Vec<u8>, (u64, Option<Location>)>,
     /// Configure records, with their segments.
     configured: Vec<(Arc<Segment>, Hint)>,
 }
 
-type Source = (Arc<Segment>, HintSource);
+/// A collection while it is loaded.
+struct Loaded {
+    state: Arc<CollectionState>,
+    /// Sequence number of the last clear: nothing before it counts, except for snapshots.
+    cleared: u64,
+    /// There are snapshots from before the last clear: clears must take place where they stand, so
+    /// one thread loads the whole collection.
+    is_replayed: bool,
+}
+
+/// What became live or was pinned in each segment, gathered by one thread.
+#[derive(Default)]
+struct Counts {
+    live: HashMap<(u32, u32), (Arc<Segment>, i64, i64)>,
+}
 
 impl Core {
-    /// Fills catalog and index.
+    /// Fills catalog, index, and what is kept for snapshots.
     pub(super) fn load(&self, sources: &[Source]) -> Result<(), OpenError> {
         let survey = self.survey(sources)?;
-        let collections: HashMap<u32, (Arc<CollectionState>, u64)> = survey
-            .collections
-            .iter()
-            .filter_map(|(id, (_, cleared))| Some((*id, (self.catalog.by_id(*id)?, *cleared))))
-            .collect();
-        for (id, (puts, _)) in &survey.collections {
-            let Some((collection, _)) = collections.get(id) else {
+        let points = self.load_snapshots(&survey)?;
+        let mut collections = HashMap::new();
+        for (id, (puts, cleared)) in &survey.collections {
+            let Some(state) = self.catalog.by_id(*id) else {
                 return Err(self.refuse_unknown(*id, sources));
             };
-            collection.index().reserve(*puts);
-            collection.is_listed.store(*puts > 0, Ordering::Release);
+            state.index().reserve(*puts);
+            state.is_listed.store(*puts > 0, Ordering::Release);
+            let is_replayed = points.iter().any(|p| p.seqno <= *cleared);
+            collections.insert(*id, Loaded { state, cleared: *cleared, is_replayed });
         }
         let threads = self.load_threads(survey.records);
         if threads <= 1 {
-            return self.load_part(sources, &collections, 0, 1);
+            return self.load_part(sources, &collections, &points, (0, 1));
         }
-        let part = |part| self.load_part(sources, &collections, part, threads);
+        let part = |part| self.load_part(sources, &collections, &points, (part, threads));
         let part = &part;
         let loaded = crossbeam::thread::scope(|scope| {
             let others: Vec<_> =
@@ -97,27 +121,31 @@ impl Core {
         let mut survey = Survey::default();
         for (segment, hints) in sources {
             survey.records += hints.len();
+            let mut puts = 0;
             let mut last = (u32::MAX, 0);
             for hint in hints.iter() {
-                if hint.kind == Kind::CreateCollection {
-                    self.restore_collection(segment, &hint)?;
-                }
-                if hint.kind == Kind::Configure {
-                    survey.configured.push((Arc::clone(segment), hint));
-                }
                 // Runs of puts into one collection are counted without looking it up.
                 if hint.kind == Kind::Put && hint.collection == last.0 {
                     last.1 += 1;
                     continue;
                 }
-                survey.collections.entry(last.0).or_default().0 += last.1;
-                last = (hint.collection, usize::from(hint.kind == Kind::Put));
-                let entry = survey.collections.entry(hint.collection).or_default();
-                if hint.kind == Kind::Clear {
-                    entry.1 = entry.1.max(hint.seqno);
+                if hint.kind != Kind::Put {
+                    self.survey_other(segment, &hint, &mut survey)?;
                 }
+                if hint.collection == SYSTEM_COLLECTION && hint.kind.has_key() {
+                    self.survey_system(segment, &hint, &mut survey)?;
+                    if hint.kind == Kind::Put {
+                        puts += 1;
+                        survey.collections.entry(SYSTEM_COLLECTION).or_default().0 += 1;
+                    }
+                    continue;
+                }
+                survey.collections.entry(last.0).or_default().0 += last.1;
+                puts += last.1;
+                last = (hint.collection, usize::from(hint.kind == Kind::Put));
             }
             survey.collections.entry(last.0).or_default().0 += last.1;
+            segment.written.puts.store((puts + last.1) as u64, Ordering::Relaxed);
         }
         survey.collections.remove(&u32::MAX);
         for (segment, hint) in &survey.configured {
@@ -126,13 +154,70 @@ impl Core {
         Ok(survey)
     }
 
-    /// Enters the collection whose create record `hint` points to.
-    fn restore_collection(&self, segment: &Arc<Segment>, hint: &Hint) -> Result<(), OpenError> {
+    /// Takes note of a record that is no put.
+    fn survey_other(
+        &self,
+        segment: &Arc<Segment>,
+        hint: &Hint,
+        survey: &mut Survey,
+    ) -> Result<(), OpenError> {
+        if hint.kind == Kind::CreateCollection {
+            self.restore_collection(segment, hint)?;
+            segment.add_live(hint.len, 0);
+        }
+        if hint.kind == Kind::Configure {
+            survey.configured.push((Arc::clone(segment), *hint));
+            segment.add_live(hint.len, 0);
+        }
+        segment.written.count(hint);
+        let entry = survey.collections.entry(hint.collection).or_default();
+        if hint.kind == Kind::Clear {
+            entry.1 = entry.1.max(hint.seqno);
+        }
+        Ok(())
+    }
+
+    /// Takes note of a put or a deletion in the system collection.
+    fn survey_system(
+        &self,
+        segment: &Arc<Segment>,
+        hint: &Hint,
+        survey: &mut Survey,
+    ) -> Result<(), OpenError> {
         let refused = |what| refuse(Case::Inconsistent, &segment.path, hint.offset, what);
         let location = Location::new(segment.slot, hint.offset)
             .ok_or_else(|| refused("hint points outside of its segment"))?;
-        let found = self.read_record(location)?;
-        self.verify_body(location, &found)?;
+        let found = self.read_in(segment, hint.offset)?;
+        self.check_intact(&found)?;
+        let location = (hint.kind == Kind::Put).then_some(location);
+        let entry = survey.system.entry(found.key().to_vec()).or_insert((0, None));
+        if hint.seqno >= entry.0 {
+            *entry = (hint.seqno, location);
+        }
+        Ok(())
+    }
+
+    /// Enters the durable snapshots; returns their points, oldest first.
+    fn load_snapshots(&self, survey: &Survey) -> Result<Vec<Arc<Point>>, OpenError> {
+        for (key, (seqno, location)) in &survey.system {
+            if let (Some(id), Some(location)) = (durable::parse_key(key), *location) {
+                let found = self.read_location(location)?;
+                self.check_intact(&found)?;
+                self.enter_snapshot(id, *seqno, found.record().value).map_err(|what| {
+                    refuse(Case::Inconsistent, &found.segment.path, location.offset(), what)
+                })?;
+            }
+        }
+        let mut points = self.points.since(0);
+        points.reverse();
+        Ok(points)
+    }
+
+    /// Enters the collection whose create record `hint` points to.
+    fn restore_collection(&self, segment: &Arc<Segment>, hint: &Hint) -> Result<(), OpenError> {
+        let refused = |what| refuse(Case::Inconsistent, &segment.path, hint.offset, what);
+        let found = self.read_in(segment, hint.offset)?;
+        self.check_intact(&found)?;
         let record: Record<'_> = found.record();
         let name = std::str::from_utf8(record.value).ok();
         let is_restored = record.header.kind == Kind::CreateCollection
@@ -141,67 +226,169 @@ impl Core {
         if is_restored { Ok(()) } else { Err(refused("create record contradicts another one")) }
     }
 
-    /// Applies the records whose keys fall to `part` of `parts`.
+    /// Applies the records whose keys fall to one `part` of so many.
     fn load_part(
         &self,
         sources: &[Source],
-        collections: &HashMap<u32, (Arc<CollectionState>, u64)>,
-        part: usize,
-        parts: usize,
+        collections: &HashMap<u32, Loaded>,
+        points: &[Arc<Point>],
+        (part, parts): (usize, usize),
     ) -> Result<(), OpenError> {
-        for (segment, hints) in sources {
-            let mut current: Option<(u32, &CollectionState, u64)> = None;
-            let mut live = (0, 0);
-            for hint in hints.iter().filter(|h| has_key(h.kind)) {
-                if (hint.hash >> 16) as u8 as usize % parts != part {
-                    continue;
-                }
-                if current.is_none_or(|(id, ..)| id != hint.collection) {
-                    if let Some((_, collection, _)) = current {
-                        collection.add_live(segment, live.0, live.1);
-                        live = (0, 0);
-                    }
-                    current = collections
-                        .get(&hint.collection)
-                        .map(|(state, cleared)| (hint.collection, &**state, *cleared));
-                }
-                let Some((_, collection, cleared)) = current else { continue };
-                if hint.seqno < cleared && !planted!(ClearForgottenOnReplay) {
-                    continue;
-                }
-                let location = Location::new(segment.slot, hint.offset)
-                    .filter(|_| hint.offset + hint.len <= segment.end());
-                let Some(location) = location else {
-                    let what = "hint points outside of its segment";
-                    return Err(refuse(Case::Inconsistent, &segment.path, hint.offset, what));
-                };
-                if self.load_record(collection, &hint, location) {
-                    live = (live.0 + hint.len, live.1 + 1);
-                }
+        let mut counts = Counts::default();
+        let mut later = points.iter().peekable();
+        let mut point: Option<&Arc<Point>> = None;
+        let mut current: Option<(u32, &Loaded)> = None;
+        // What became live in a run of records of one segment and one collection.
+        let mut run: Option<(&Arc<Segment>, u32)> = None;
+        let mut live = (0, 0);
+        for (segment, hint) in Replay::new(sources) {
+            while let Some(next) = later.next_if(|p| p.seqno <= hint.seqno) {
+                point = Some(next);
             }
-            if let Some((_, collection, _)) = current {
-                collection.add_live(segment, live.0, live.1);
+            let is_clear = hint.kind == Kind::Clear;
+            if !hint.kind.has_key() && !is_clear {
+                continue;
+            }
+            if current.is_none_or(|(id, _)| id != hint.collection) {
+                current = collections.get(&hint.collection).map(|c| (hint.collection, c));
+            }
+            let Some((id, loaded)) = current else { continue };
+            let chosen = match loaded.is_replayed {
+                true => id as usize,
+                false if is_clear => continue,
+                false => usize::from((hint.hash >> 16) as u8),
+            };
+            if chosen % parts != part {
+                continue;
+            }
+            if !loaded.is_replayed
+                && hint.seqno < loaded.cleared
+                && !planted!(ClearForgottenOnReplay)
+            {
+                continue;
+            }
+            if run.is_none_or(|(of, in_id)| !Arc::ptr_eq(of, segment) || in_id != id) || is_clear {
+                if let Some((of, in_id)) = run {
+                    counts.add(in_id, of, live);
+                }
+                run = Some((segment, id));
+                live = (0, 0);
+            }
+            if is_clear {
+                self.load_clear(loaded, point, &mut counts);
+                continue;
+            }
+            let location = Location::new(segment.slot, hint.offset)
+                .filter(|_| hint.offset + hint.len <= segment.end());
+            let Some(location) = location else {
+                let what = "hint points outside of its segment";
+                return Err(refuse(Case::Inconsistent, &segment.path, hint.offset, what));
+            };
+            self.load_record(&loaded.state, &hint, location, point, sources, &mut counts);
+            if hint.kind == Kind::Put {
+                live = (live.0 + hint.len as i64, live.1 + 1);
+            }
+        }
+        if let Some((of, in_id)) = run {
+            counts.add(in_id, of, live);
+        }
+        for ((id, _), (segment, bytes, records)) in counts.live {
+            let count = |n| u64::try_from(n).unwrap_or(0);
+            if let (Some(loaded), true) = (collections.get(&id), bytes != 0 || records != 0) {
+                loaded.state.add_live(&segment, count(bytes), count(records));
             }
         }
         Ok(())
     }
 
-    /// Applies one record; true if it is live now.
-    fn load_record(&self, collection: &CollectionState, hint: &Hint, location: Location) -> bool {
+    /// Clears a collection in the middle of the history, for snapshots that know it as it was.
+    fn load_clear(&self, loaded: &Loaded, point: Option<&Arc<Point>>, counts: &mut Counts) {
+        let id = loaded.state.id;
+        let live = counts.take(id);
+        if let Some(point) = point {
+            point.keep_all(id, &loaded.state.index(), &live);
+        }
+        loaded.state.clear();
+    }
+
+    /// Applies one record.
+    fn load_record(
+        &self,
+        collection: &CollectionState,
+        hint: &Hint,
+        location: Location,
+        point: Option<&Arc<Point>>,
+        sources: &[Source],
+        counts: &mut Counts,
+    ) {
         let index = collection.index();
         let mut old_len = 0;
-        let is_same_key = |old: Location| match self.read_record(location) {
-            Ok(new) => {
-                self.is_same_key(new.key(), hint.hash, old, &mut old_len)
-                    || !self.is_other_key(&new, hint.hash)
+        let is_same_key = |old: Location| {
+            let is_same = match self.read_location(location) {
+                Ok(new) => {
+                    self.is_same_key(new.key(), hint.hash, old, &mut old_len)
+                        || !self.is_other_key(&new, hint.hash)
+                }
+                Err(_) => true,
+            };
+            if let (true, Some(point)) = (is_same, point) {
+                self.keep_loaded(point, collection.id, hint.hash, old, old_len, sources);
             }
-            Err(_) => true,
+            is_same
         };
         let old = match hint.kind {
             Kind::Put => index.insert(hint.hash, location, is_same_key),
             _ => index.remove(hint.hash, is_same_key),
         };
-        self.retire(collection, old, old_len);
-        hint.kind == Kind::Put
+        if let Some(point) = point {
+            let more = i64::from(hint.kind == Kind::Put) - i64::from(old.is_some());
+            if more != 0 {
+                point.count_keys(collection.id, more);
+            }
+        }
+        if let Some(segment) = old.and_then(|old| self.segments.get(old)) {
+            counts.add(collection.id, &segment, (-(old_len as i64), -1));
+        }
+    }
+
+    /// Keeps the record at `old` for `point`, if it was there already.
+    fn keep_loaded(
+        &self,
+        point: &Point,
+        collection: u32,
+        hash: u64,
+        old: Location,
+        len: u64,
+        sources: &[Source],
+    ) {
+        let Some(segment) = self.segments.get(old) else { return };
+        let seqno = || {
+            let (_, hints) = sources.iter().find(|(s, _)| Arc::ptr_eq(s, &segment))?;
+            hints.seqno_at(old.offset())
+        };
+        let is_below = segment.next.load(Ordering::Relaxed) <= point.seqno
+            || (segment.first.load(Ordering::Relaxed) < point.seqno
+                && seqno().is_some_and(|seqno| seqno < point.seqno));
+        if is_below {
+            point.keep(collection, hash, old, &segment, len);
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, collection: u32, segment: &Arc<Segment>, (bytes, records): (i64, i64)) {
+        let entry = self.live.entry((collection, segment.slot));
+        let entry = entry.or_insert_with(|| (Arc::clone(segment), 0, 0));
+        entry.1 += bytes;
+        entry.2 += records;
+    }
+
+    /// Takes out what is live of one collection.
+    fn take(&mut self, collection: u32) -> Vec<(Arc<Segment>, u64, u64)> {
+        let taken = self.live.extract_if(|(id, _), _| *id == collection);
+        let count = |n| u64::try_from(n).unwrap_or(0);
+        taken
+            .map(|(_, (segment, bytes, records))| (segment, count(bytes), count(records)))
+            .collect()
     }
 }

@@ -153,14 +153,14 @@ impl Core {
         let id = manifest.take_id();
         let path = self.dir.join(file_name(id));
         let vfs = &self.options.vfs;
-        let (header, salt) = SegmentHeader {
+        let header = SegmentHeader {
             store: self.store_id,
             id,
             epoch: self.epoch,
             kind: SegmentKind::Log,
             generation: 0,
-        }
-        .encode();
+        };
+        let (bytes, salt) = header.encode();
         let create = || {
             let file = match vfs.open(&path, OpenMode::CreateNew) {
                 // In no manifest: what an earlier failure could not remove.
@@ -172,7 +172,7 @@ impl Core {
             };
             let file = file.map_err(|e| ("create", e))?;
             file.allocate(len).map_err(|e| ("allocate", e))?;
-            crate::vfs::write_all_at(&*file, &header, 0).map_err(|e| ("write", e))?;
+            crate::vfs::write_all_at(&*file, &bytes, 0).map_err(|e| ("write", e))?;
             // A failed sync of a file that nobody relies on yet: the file goes, the error is told.
             file.sync_all().map_err(|e| ("sync", e))?;
             Ok(file)
@@ -195,7 +195,7 @@ impl Core {
             }
             return Err(e);
         }
-        let added = self.segments.add(|slot| Segment::new(id, slot, salt, path, file));
+        let added = self.segments.add(|slot| Segment::new(&header, slot, salt, path, file));
         added.ok_or_else(too_many_segments)
     }
 
@@ -270,7 +270,7 @@ impl Core {
         }
         let seal = Seal { data_end, file_len, first: footer.first, next };
         self.manifest.lock().append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
-        segment.set_sealed(seal, self.map(segment, data_end));
+        segment.set_sealed(seal, self.map(segment, file_len));
         *segment.hints.lock() = Vec::new();
         Ok(())
     }

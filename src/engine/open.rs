@@ -20,9 +20,11 @@ use super::catalog::Catalog;
 use super::clock::Clock;
 use super::compression::Codecs;
 use super::core::{Core, Log};
+use super::durable::DurableSnapshots;
 use super::error::{OpenError, WriteError};
 use super::manifest::{self, ManifestFile};
 use super::options::Options;
+use super::points::Points;
 use super::poison::Poison;
 use super::recovery::{Case, HintSource, RecoveryReport, judge_unlisted, refuse};
 use super::segments::SegmentTable;
@@ -73,6 +75,7 @@ impl Core {
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
         core.load(&recovered.take_sources())?;
         core.log.get_mut().next_seqno = recovered.tail.next_seqno;
+        *core.applied.get_mut() = recovered.tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
         report.clean = state.is_clean && report.notes.is_empty();
         core.report = report;
@@ -224,6 +227,7 @@ impl Core {
     fn adopt_tail(&mut self, tail: TailScan) -> Result<(), OpenError> {
         let log = self.log.get_mut();
         log.next_seqno = tail.next_seqno;
+        *self.applied.get_mut() = tail.next_seqno;
         for t in tail.segments {
             let segment = t.segment;
             if t.is_full {
@@ -279,11 +283,14 @@ impl Core {
                 is_announced: false,
             }),
             apply: Mutex::default(),
+            applied: AtomicU64::new(1),
             prepared: Mutex::default(),
             sealing: Mutex::default(),
             manifest: Mutex::new(manifest),
             closed: Mutex::default(),
             maintaining: Mutex::default(),
+            points: Points::default(),
+            snapshots: DurableSnapshots::default(),
             sync: Syncer::default(),
             poison: Poison::default(),
             report: RecoveryReport::default(),

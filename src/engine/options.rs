@@ -45,6 +45,35 @@ pub enum Verify {
     Never,
 }
 
+/// Which unnamed durable snapshots are kept. Those with a name stay until they are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// At most this many; recording one more drops the oldest. Default: 8.
+    pub count: usize,
+    /// Only those with less than this many records written since. Default: any.
+    pub age: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { count: 8, age: None }
+    }
+}
+
+impl Retention {
+    /// Keeps the newest `count`.
+    pub fn count(count: usize) -> Self {
+        Retention { count, ..Self::default() }
+    }
+
+    /// Lets those go that are older than `records` by sequence number.
+    pub fn age(mut self, records: u64) -> Self {
+        self.age = Some(records);
+        self
+    }
+}
+
 /// How a store is opened.
 ///
 /// ```
@@ -62,6 +91,7 @@ pub struct Options {
     pub(super) verify: Verify,
     pub(super) inline_maintenance: bool,
     pub(super) open_threads: usize,
+    pub(super) retention: Retention,
     pub(super) store_id: Option<StoreId>,
     pub(super) time: u64,
     pub(super) vfs: Arc<dyn Vfs>,
@@ -77,6 +107,7 @@ impl Default for Options {
             verify: Verify::Always,
             inline_maintenance: false,
             open_threads: 0,
+            retention: Retention::default(),
             store_id: None,
             time: 0,
             vfs: Arc::new(OsVfs),
@@ -133,6 +164,12 @@ impl Options {
     /// Threads that load the index at open; 0 for as many as there are cores. Default: 0.
     pub fn open_threads(mut self, threads: usize) -> Self {
         self.open_threads = threads;
+        self
+    }
+
+    /// Which unnamed durable snapshots are kept. Default: the newest 8.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 

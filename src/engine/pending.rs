@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use super::batch::WriteBatch;
 use super::commit::Commit;
 use super::core::Core;
+use super::durable::{PersistOptions, SnapshotInfo};
 use super::error::WriteError;
 use super::options::Durability;
 
@@ -120,11 +121,10 @@ pub(crate) fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// A write for the committer.
-struct Job {
-    batch: WriteBatch,
-    durability: Durability,
-    completer: Completer<Commit>,
+/// What the committer is to do.
+enum Job {
+    Write { batch: WriteBatch, durability: Durability, completer: Completer<Commit> },
+    Persist { options: PersistOptions, completer: Completer<SnapshotInfo> },
 }
 
 /// The thread that commits for async callers; started with the first job.
@@ -143,6 +143,23 @@ impl Committer {
         durability: Durability,
     ) -> Pending<Commit> {
         let (completer, future) = pending();
+        self.queue(core, wake, Job::Write { batch, durability, completer });
+        future
+    }
+
+    /// Queues the recording of a snapshot.
+    pub(super) fn submit_persist(
+        &self,
+        core: &Arc<Core>,
+        wake: impl Fn() + Send + 'static,
+        options: PersistOptions,
+    ) -> Pending<SnapshotInfo> {
+        let (completer, future) = pending();
+        self.queue(core, wake, Job::Persist { options, completer });
+        future
+    }
+
+    fn queue(&self, core: &Arc<Core>, wake: impl Fn() + Send + 'static, job: Job) {
         let mut running = self.running.lock();
         if running.is_none() {
             let (sender, jobs) = unbounded();
@@ -152,16 +169,14 @@ impl Committer {
                 Ok(thread) => *running = Some((sender, thread)),
                 Err(e) => {
                     let e = crate::vfs::IoError::new("start a thread for", "", e);
-                    completer.complete(Err(WriteError::Io(e)));
-                    return future;
+                    return job.fail(WriteError::Io(e));
                 }
             }
         }
         if let Some((sender, _)) = &*running {
             // A send fails only when the thread is gone; the job then tells that it was dropped.
-            let _ = sender.send(Job { batch, durability, completer });
+            let _ = sender.send(job);
         }
-        future
     }
 
     /// Finishes what is queued and ends the thread.
@@ -174,23 +189,40 @@ impl Committer {
     }
 }
 
+impl Job {
+    fn fail(self, error: WriteError) {
+        match self {
+            Job::Write { completer, .. } => completer.complete(Err(error)),
+            Job::Persist { completer, .. } => completer.complete(Err(error)),
+        }
+    }
+}
+
 /// Commits jobs as they come: first all that are queued, then one sync for those that want it.
 fn run(core: &Core, wake: &impl Fn(), jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut synced = Vec::new();
         let mut upto = 0;
-        for mut job in std::iter::once(first).chain(jobs.try_iter()).take(GROUP_MAX) {
-            let result = core.write(&mut job.batch, Durability::Buffered);
+        for job in std::iter::once(first).chain(jobs.try_iter()).take(GROUP_MAX) {
+            let (mut batch, durability, completer) = match job {
+                Job::Write { batch, durability, completer } => (batch, durability, completer),
+                Job::Persist { options, completer } => {
+                    let recorded = core.record_snapshot(&mut WriteBatch::new(), options);
+                    completer.complete(recorded.map(|(info, _)| info));
+                    continue;
+                }
+            };
+            let result = core.write(&mut batch, Durability::Buffered);
             if result.as_ref().is_ok_and(|written| written.wants_maintenance) {
                 // A segment asks once only.
                 wake();
             }
-            match (result, job.durability) {
+            match (result, durability) {
                 (Ok(written), Durability::Sync) => {
                     upto = upto.max(written.commit.next_seqno);
-                    synced.push((job.completer, written.commit));
+                    synced.push((completer, written.commit));
                 }
-                (result, _) => job.completer.complete(result.map(|written| written.commit)),
+                (result, _) => completer.complete(result.map(|written| written.commit)),
             }
         }
         if synced.is_empty() {

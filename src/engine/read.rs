@@ -4,13 +4,14 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::catalog::CollectionState;
 use super::core::Core;
 use super::error::ReadError;
 use super::options::Verify;
-use super::segments::Segment;
+use super::segments::{Segment, Slots};
 use crate::format::hint;
 use crate::format::record::{RECORD_HEADER_LEN, Record, RecordHeader};
-use crate::index::{Index, Location, index_hash};
+use crate::index::{Location, index_hash};
 
 /// A value as it stands in the log: a piece of a mapped segment, or a buffer of its own.
 ///
@@ -80,6 +81,9 @@ const READ_WINDOW: u64 = 4096;
 
 /// A record with the bytes that hold it.
 pub(super) struct Found {
+    pub(super) segment: Arc<Segment>,
+    /// Where the record starts in its segment.
+    pub(super) offset: u64,
     bytes: Bytes,
     /// Where the record starts in `bytes`.
     start: usize,
@@ -87,10 +91,17 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The record at `start` of a buffer, if it lies in it whole and its header is right.
-    pub(super) fn in_buffer(bytes: &Arc<Vec<u8>>, start: usize, salt: u32) -> Option<Found> {
-        let header = Record::verify_header(bytes.get(start..)?, salt)?.header;
-        Some(Found { bytes: Bytes::Heap(Arc::clone(bytes)), start, header })
+    /// The record at `start` of a buffer, which is at `offset` of `segment`, if it lies in the
+    /// buffer whole and its header is right.
+    pub(super) fn in_buffer(
+        segment: &Arc<Segment>,
+        offset: u64,
+        bytes: &Arc<Vec<u8>>,
+        start: usize,
+    ) -> Option<Found> {
+        let header = Record::verify_header(bytes.get(start..)?, segment.salt)?.header;
+        let (segment, bytes) = (Arc::clone(segment), Bytes::Heap(Arc::clone(bytes)));
+        Some(Found { segment, offset, bytes, start, header })
     }
 
     /// True if it is the record of `key` in `collection`.
@@ -112,6 +123,11 @@ impl Found {
         Record { header: self.header, key: self.key(), value }
     }
 
+    /// The whole record as it stands in the segment, padding included.
+    pub(super) fn raw(&self) -> &[u8] {
+        self.bytes.get(self.start..self.start + self.header.record_len()).unwrap_or(&[])
+    }
+
     /// The value area from `skip` on, keeping the bytes alive; copied if it is a small part of a
     /// large buffer.
     pub(super) fn into_value(self, skip: usize) -> ValueRef {
@@ -128,17 +144,18 @@ impl Found {
 }
 
 impl Core {
-    /// The record of `key` and its location, or `None`. Its body is not verified yet.
+    /// The record of `key`, or `None`. Its body is not verified yet.
     pub(super) fn lookup(
         &self,
-        collection: u32,
-        index: &Index,
+        collection: &CollectionState,
         key: &[u8],
-    ) -> Result<Option<(Location, Found)>, ReadError> {
-        for location in index.find(self.hash_key(key)) {
-            let found = self.read_record(location)?;
-            if self.is_record_of(collection, key, location, &found)? {
-                return Ok(Some((location, found)));
+    ) -> Result<Option<Found>, ReadError> {
+        let hash = self.hash_key(key);
+        let (candidates, slots) = self.segments.pin_with(|| collection.index().find(hash));
+        for location in candidates {
+            let found = self.read_pinned(&slots, location)?;
+            if self.is_record_of(collection.id, key, &found)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -149,7 +166,6 @@ impl Core {
         &self,
         collection: u32,
         key: &[u8],
-        location: Location,
         found: &Found,
     ) -> Result<bool, ReadError> {
         if found.is(collection, key) {
@@ -158,19 +174,23 @@ impl Core {
         if planted!(DamagedKeyIsAbsent) {
             return Ok(false);
         }
-        self.check_intact(location, found)?;
+        self.check_intact(found)?;
         if self.is_other_key(found, self.hash_key(key)) {
             return Ok(false);
         }
-        Err(self.segment(location)?.corruption(location.offset(), MISPLACED).into())
+        Err(found.segment.corruption(found.offset, MISPLACED).into())
     }
 
     /// Whether a record with a key that differs from the one that was looked for is where it
     /// belongs: whole, and of a key with the same hash. Else it is damaged, or a copy of another
     /// record has been written over it.
     pub(super) fn is_other_key(&self, found: &Found, hash: u64) -> bool {
-        index_hash(self.hash_key(found.key())) == index_hash(hash)
-            && found.record().body_is_intact()
+        self.is_hash_of(found.key(), hash) && found.record().body_is_intact()
+    }
+
+    /// True if the index keeps `key` under `hash`.
+    pub(super) fn is_hash_of(&self, key: &[u8], hash: u64) -> bool {
+        index_hash(self.hash_key(key)) == index_hash(hash)
     }
 
     /// The hash of a key in this store.
@@ -181,100 +201,87 @@ impl Core {
     /// True if `key` is there; its value is not read, unless it expires.
     pub(super) fn has_key(
         &self,
-        collection: u32,
-        index: &Index,
+        collection: &CollectionState,
         key: &[u8],
     ) -> Result<bool, ReadError> {
-        for location in index.find(self.hash_key(key)) {
-            let found = self.read_key(location)?;
-            if found.is(collection, key) && !found.header.flags.expires() {
+        let hash = self.hash_key(key);
+        let (candidates, slots) = self.segments.pin_with(|| collection.index().find(hash));
+        for location in candidates {
+            let segment = self.pinned(&slots, location)?;
+            let found = self.read_key(segment, location.offset())?;
+            if found.is(collection.id, key) && !found.header.flags.expires() {
                 return Ok(true);
             }
-            let found = self.read_record(location)?;
-            if self.is_record_of(collection, key, location, &found)? {
-                return self.is_current(location, &found);
+            let found = self.read_in(segment, location.offset())?;
+            if self.is_record_of(collection.id, key, &found)? {
+                return self.is_current(&found);
             }
         }
         Ok(false)
     }
 
     /// The record at `location`, its header verified, its body not.
-    pub(super) fn read_record(&self, location: Location) -> Result<Found, ReadError> {
-        self.read_up_to(location, RecordHeader::record_len)
-    }
-
-    /// As [`Core::read_record`], but a large value may be missing: what is found is good for its
-    /// header and its key only.
-    pub(super) fn read_key(&self, location: Location) -> Result<Found, ReadError> {
-        self.read_up_to(location, |header| RECORD_HEADER_LEN + header.key_len)
-    }
-
-    /// The record at `location`; where it must be read, only as many bytes as `wanted` says.
-    fn read_up_to(
+    pub(super) fn read_pinned(
         &self,
+        slots: &Slots,
         location: Location,
-        wanted: impl FnOnce(&RecordHeader) -> usize,
     ) -> Result<Found, ReadError> {
-        let segment = self.segment(location)?;
-        let offset = location.offset();
-        if let Some(map) = segment.map() {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let header = map
-                .get(start..)
-                .and_then(|bytes| Record::verify_header(bytes, segment.salt))
-                .map(|record| record.header);
-            let header = header.ok_or_else(|| damaged_header(&segment, offset))?;
-            let bytes = Bytes::Mapped(Arc::clone(&segment));
-            return Ok(Found { bytes, start, header });
-        }
-        let end = segment.end();
-        let mut buf = read_range(&segment, offset, (offset + READ_WINDOW).min(end))?;
-        let header = RecordHeader::verify(&buf, segment.salt)
-            .ok_or_else(|| damaged_header(&segment, offset))?;
-        let len = wanted(&header);
-        if len > buf.len() {
-            let record_end = offset + len as u64;
-            if record_end > end {
-                let what = "record reaches behind the end of its segment";
-                return Err(segment.corruption(offset, what).into());
-            }
-            buf = read_range(&segment, offset, record_end)?;
-        }
-        Ok(Found { bytes: Bytes::Heap(Arc::new(buf)), start: 0, header })
+        self.read_in(self.pinned(slots, location)?, location.offset())
+    }
+
+    /// As [`Core::read_pinned`], in the segments as they are now. Requires: apply lock held, or
+    /// nobody else yet, so that no segment leaves.
+    pub(super) fn read_location(&self, location: Location) -> Result<Found, ReadError> {
+        self.read_pinned(&self.segments.pin(), location)
+    }
+
+    /// The record at `offset` of `segment`, its header verified, its body not.
+    pub(super) fn read_in(&self, segment: &Arc<Segment>, offset: u64) -> Result<Found, ReadError> {
+        read_up_to(segment, offset, RecordHeader::record_len)
+    }
+
+    /// As [`Core::read_in`], but a large value may be missing: what is found is good for its
+    /// header and its key only.
+    pub(super) fn read_key(&self, segment: &Arc<Segment>, offset: u64) -> Result<Found, ReadError> {
+        read_up_to(segment, offset, |header| RECORD_HEADER_LEN + header.key_len)
     }
 
     /// Verifies key and value as the options ask for.
-    pub(super) fn verify_body(&self, location: Location, found: &Found) -> Result<(), ReadError> {
-        let offset = location.offset();
+    pub(super) fn verify_body(&self, found: &Found) -> Result<(), ReadError> {
         let once = match (self.options.verify, &found.bytes) {
             (Verify::Never, _) => return Ok(()),
-            (Verify::Once, Bytes::Mapped(segment)) if segment.is_verified(offset) => return Ok(()),
+            (Verify::Once, Bytes::Mapped(segment)) if segment.is_verified(found.offset) => {
+                return Ok(());
+            }
             (Verify::Once, Bytes::Mapped(segment)) => Some(segment),
             _ => None,
         };
-        self.check_intact(location, found)?;
+        self.check_intact(found)?;
         if let Some(segment) = once {
-            segment.set_verified(offset);
+            segment.set_verified(found.offset);
         }
         Ok(())
     }
 
     /// Verifies key and value, whatever the options say.
-    pub(super) fn check_intact(&self, location: Location, found: &Found) -> Result<(), ReadError> {
+    pub(super) fn check_intact(&self, found: &Found) -> Result<(), ReadError> {
         if found.record().body_is_intact() || planted!(ReadNotVerified) {
             return Ok(());
         }
-        let segment = self.segment(location)?;
         let what = format!(
             "record checksum does not match, key {}",
             found.key().escape_ascii().to_string().chars().take(64).collect::<String>()
         );
-        Err(segment.corruption(location.offset(), what).into())
+        Err(found.segment.corruption(found.offset, what).into())
     }
 
     /// The segment of `location`.
-    pub(super) fn segment(&self, location: Location) -> Result<Arc<Segment>, ReadError> {
-        self.segments.get(location).ok_or_else(|| {
+    pub(super) fn pinned<'a>(
+        &self,
+        slots: &'a Slots,
+        location: Location,
+    ) -> Result<&'a Arc<Segment>, ReadError> {
+        slots.get(location).ok_or_else(|| {
             let what = "the index points to a segment that is not there".to_owned();
             ReadError::Corrupt(super::error::Corruption {
                 file: self.dir.clone(),
@@ -283,6 +290,41 @@ impl Core {
             })
         })
     }
+}
+
+/// The record at `offset` of `segment`; where it must be read, only as many bytes as `wanted` says.
+fn read_up_to(
+    segment: &Arc<Segment>,
+    offset: u64,
+    wanted: impl FnOnce(&RecordHeader) -> usize,
+) -> Result<Found, ReadError> {
+    let found = |bytes, start, header| {
+        let segment = Arc::clone(segment);
+        Found { segment, offset, bytes, start, header }
+    };
+    if let Some(map) = segment.map() {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let header = map
+            .get(start..)
+            .and_then(|bytes| Record::verify_header(bytes, segment.salt))
+            .map(|record| record.header);
+        let header = header.ok_or_else(|| damaged_header(segment, offset))?;
+        return Ok(found(Bytes::Mapped(Arc::clone(segment)), start, header));
+    }
+    let end = segment.end();
+    let mut buf = read_range(segment, offset, (offset + READ_WINDOW).min(end))?;
+    let header =
+        RecordHeader::verify(&buf, segment.salt).ok_or_else(|| damaged_header(segment, offset))?;
+    let len = wanted(&header);
+    if len > buf.len() {
+        let record_end = offset + len as u64;
+        if record_end > end {
+            let what = "record reaches behind the end of its segment";
+            return Err(segment.corruption(offset, what).into());
+        }
+        buf = read_range(segment, offset, record_end)?;
+    }
+    Ok(found(Bytes::Heap(Arc::new(buf)), 0, header))
 }
 
 fn damaged_header(segment: &Segment, offset: u64) -> ReadError {

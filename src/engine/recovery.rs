@@ -21,14 +21,14 @@ use super::core::Core;
 use super::error::{Corruption, OpenError, ReadError};
 use super::segments::Segment;
 use super::tail::{TailScan, TailStart, scan_tail};
+use crate::format::checksum;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::{FILE_NAME as MANIFEST_NAME, Seal, SegmentState};
 use crate::format::scan::{Step, frame_at};
 use crate::format::segment::{
-    HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
-    parse_file_name,
+    HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, SegmentKind,
+    file_name, parse_file_name,
 };
-use crate::format::{checksum, record::Kind};
 use crate::vfs::{IoError, Map, OpenMode, Vfs, read_full_at};
 
 /// Sequence numbers stay below this: a million records a second would take 146,000 years.
@@ -61,7 +61,8 @@ pub enum Case {
     EpochAhead,
     /// A segment that the manifest lists is not there.
     MissingSegment,
-    /// A segment that the manifest has removed is still there.
+    /// A segment that the manifest has removed is still there, or one that a compaction had not
+    /// finished.
     DeadSegment,
     /// A segment that the manifest never listed is there, without records.
     UnlistedEmptySegment,
@@ -227,13 +228,16 @@ pub(super) enum HintSource {
 }
 
 impl HintSource {
-    /// The hints in the order of the log.
-    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = Hint> + '_> {
+    /// The hints in the order of the segment.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Hint> + '_ {
+        (0..self.len()).filter_map(|i| self.get(i))
+    }
+
+    /// The hint with this number.
+    pub(super) fn get(&self, i: usize) -> Option<Hint> {
         match self {
-            HintSource::Encoded(map) => {
-                Box::new(map.chunks_exact(HINT_LEN).filter_map(Hint::decode))
-            }
-            HintSource::Decoded(hints) => Box::new(hints.iter().copied()),
+            HintSource::Encoded(map) => Hint::decode(map.get(i * HINT_LEN..)?),
+            HintSource::Decoded(hints) => hints.get(i).copied(),
         }
     }
 
@@ -242,6 +246,21 @@ impl HintSource {
             HintSource::Encoded(map) => map.len() / HINT_LEN,
             HintSource::Decoded(hints) => hints.len(),
         }
+    }
+
+    /// The sequence number of the record at `offset`.
+    pub(super) fn seqno_at(&self, offset: u64) -> Option<u64> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let hint = self.get(middle)?;
+            match hint.offset.cmp(&offset) {
+                std::cmp::Ordering::Equal => return Some(hint.seqno),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 }
 
@@ -281,14 +300,19 @@ impl Core {
                 Err(_) if planted!(MissingSegmentAccepted) => continue,
                 opened => opened?,
             };
+            let is_log = segment.kind == SegmentKind::Log;
             match state.seal {
-                Some(seal) if unsealed.is_empty() => {
+                Some(seal) if unsealed.is_empty() || !is_log => {
                     let hints = self.open_sealed(&segment, &seal, report)?;
                     report.sealed_segments += 1;
                     sources.push((segment, hints));
                 }
                 Some(_) => {
                     let what = "sealed, but an earlier segment is not";
+                    return Err(refuse(Case::Inconsistent, &segment.path, 0, what));
+                }
+                None if !is_log => {
+                    let what = "compacted, but not sealed";
                     return Err(refuse(Case::Inconsistent, &segment.path, 0, what));
                 }
                 None => unsealed.push((segment, state.len)),
@@ -341,7 +365,7 @@ impl Core {
             let what = format!("its header says segment {} of another store", header.id);
             return Err(refuse(Case::ForeignSegment, &path, 0, what));
         }
-        let add = |slot| Segment::new(id, slot, salt, path.clone(), file);
+        let add = |slot| Segment::new(&header, slot, salt, path.clone(), file);
         self.segments
             .add(add)
             .ok_or_else(|| refuse(Case::Inconsistent, &self.dir, 0, "too many segments"))
@@ -363,12 +387,18 @@ impl Core {
         segment.end.store(seal.data_end, Ordering::Release);
         segment.first.store(seal.first, Ordering::Release);
         segment.next.store(seal.next, Ordering::Release);
-        segment.set_sealed(*seal, self.map(segment, seal.data_end));
+        let map = self.map(segment, seal.file_len).or_else(|| self.map(segment, seal.data_end));
+        segment.set_sealed(*seal, map);
         match read_hints(segment, seal)? {
             Ok(map) => Ok(HintSource::Encoded(map)),
             Err(what) => {
                 report.note(Case::DamagedHints, &segment.path, seal.data_end, what);
-                Ok(HintSource::Decoded(self.rescan_sealed(segment, seal)?))
+                let hints = match segment.kind {
+                    SegmentKind::Log => self.rescan_sealed(segment, seal)?,
+                    SegmentKind::Compacted => self.rescan_compacted(segment, seal)?,
+                };
+                segment.set_hints(hints.clone());
+                Ok(HintSource::Decoded(hints))
             }
         }
     }
@@ -399,6 +429,35 @@ impl Core {
             return Err(refuse(Case::DamagedSealed, &segment.path, seal.data_end, what));
         }
         Ok(scan.segments.into_iter().next().map(|s| s.hints).unwrap_or_default())
+    }
+}
+
+impl Core {
+    /// Reads the records of a compacted segment from its frames.
+    fn rescan_compacted(&self, segment: &Segment, seal: &Seal) -> Result<Vec<Hint>, OpenError> {
+        let len = usize::try_from(seal.data_end).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len];
+        segment.read_at(&mut bytes, 0)?;
+        let mut hints = Vec::new();
+        let mut offset = SEGMENT_HEADER_LEN;
+        while offset < seal.data_end {
+            let rest = bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+            let frame = match frame_at(rest, segment.salt, offset) {
+                Step::Frame(frame) => frame,
+                Step::More(_) => {
+                    let what = "frame reaches behind the end of the segment";
+                    return Err(refuse(Case::DamagedSealed, &segment.path, offset, what));
+                }
+                Step::Bad(at, what) => {
+                    return Err(refuse(Case::DamagedSealed, &segment.path, offset + at, what));
+                }
+            };
+            for (at, record) in frame.records() {
+                hints.push(Hint::of(self.hash_seed, &frame.header, offset + at, &record));
+            }
+            offset += frame.len();
+        }
+        Ok(hints)
     }
 }
 
@@ -448,7 +507,7 @@ pub(super) fn judge_unlisted(
             continue;
         }
         let path = dir.join(&name);
-        let case = if id < next_segment {
+        let case = if id < next_segment || is_compacted(vfs, &path)? {
             Case::DeadSegment
         } else if has_frame(vfs, &path)? {
             Case::UnlistedSegment
@@ -464,6 +523,17 @@ pub(super) fn judge_unlisted(
     Ok(dead)
 }
 
+/// True if the file is a compacted segment: it is not listed before it is whole, and what it was
+/// made from is not removed before it is listed, so an unlisted one is never missed.
+fn is_compacted(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
+    let failed = |e| OpenError::Io(IoError::new("read", path, e));
+    let file = vfs.open(path, OpenMode::Read).map_err(failed)?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(failed)?;
+    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or(&[]));
+    Ok(header.is_ok_and(|(header, _)| header.kind == SegmentKind::Compacted))
+}
+
 /// True if the file is a segment that starts with a whole frame.
 fn has_frame(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
     let failed = |e| OpenError::Io(IoError::new("read", path, e));
@@ -475,9 +545,4 @@ fn has_frame(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
     let Ok((_, salt)) = SegmentHeader::decode(&bytes) else { return Ok(false) };
     let frame = bytes.get(header_len..).unwrap_or(&[]);
     Ok(!matches!(frame_at(frame, salt, SEGMENT_HEADER_LEN), Step::Bad(0, _)))
-}
-
-/// True for kinds of records that name a key.
-pub(super) fn has_key(kind: Kind) -> bool {
-    matches!(kind, Kind::Put | Kind::Delete)
 }

@@ -1,17 +1,19 @@
 //! Segments in memory: open files, maps of sealed ones, what is live in them.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::error::Corruption;
-use crate::format::hint::Hint;
+use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::Seal;
+use crate::format::record::Kind;
+use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind};
 use crate::index::Location;
 use crate::limits::SEGMENTS_MAX;
-use crate::vfs::{File, IoError, Map, read_full_at, write_all_at};
+use crate::vfs::{File, IoError, Map, Vfs, read_full_at, write_all_at};
 
 /// One segment file.
 pub(super) struct Segment {
@@ -19,6 +21,8 @@ pub(super) struct Segment {
     /// Its place in [`SegmentTable`], part of every [`Location`] in it.
     pub(super) slot: u32,
     pub(super) salt: u32,
+    pub(super) kind: SegmentKind,
+    pub(super) generation: u32,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
     /// Offset behind the last whole frame: what readers may look at.
@@ -26,43 +30,159 @@ pub(super) struct Segment {
     /// Sequence number of the first record, and the one after the last.
     pub(super) first: AtomicU64,
     pub(super) next: AtomicU64,
-    /// Bytes of records that the index points to.
+    /// Bytes of records that the index points to, and of those that are needed without it.
     pub(super) live_bytes: AtomicU64,
     /// Records that the index points to.
     pub(super) live_records: AtomicU64,
+    /// Bytes and number of records that only snapshots need.
+    pub(super) pinned_bytes: AtomicU64,
+    pub(super) pinned_records: AtomicU64,
+    /// Counts of what was written to it.
+    pub(super) written: Written,
+    /// Compaction looked for older records of its tombstones' keys and found some.
+    pub(super) tombstones_are_needed: AtomicBool,
+    /// Compaction found damage in it and leaves it alone.
+    pub(super) is_damaged: AtomicBool,
     /// Set once, when the segment is sealed.
     sealed: OnceLock<Sealed>,
     /// The error of the sync that failed, if one did; held while the file is synced.
     syncing: Mutex<Option<IoError>>,
     /// What has been written to it, for the footer; empty once it is sealed.
     pub(super) hints: Mutex<Vec<Hint>>,
+    /// Set once, when the segment has left the store: its file goes with the last reader.
+    retired: OnceLock<Arc<dyn Vfs>>,
 }
 
-/// A sealed segment's extent and map.
+/// Counts of the records of a segment, dead or alive.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Puts of user collections.
+    pub(super) puts: AtomicU64,
+    /// Bytes of deletions and clearings.
+    pub(super) tombstone_bytes: AtomicU64,
+}
+
+impl Written {
+    /// Counts one record.
+    pub(super) fn count(&self, hint: &Hint) {
+        match hint.kind {
+            Kind::Put => self.puts.fetch_add(1, Ordering::Relaxed),
+            Kind::Delete | Kind::Clear => {
+                self.tombstone_bytes.fetch_add(hint.len, Ordering::Relaxed)
+            }
+            _ => 0,
+        };
+    }
+}
+
+/// A sealed segment's extent, map and hints.
 struct Sealed {
     seal: Seal,
+    /// The whole file, or nothing where it is not mapped.
     map: Option<Map>,
+    /// The hints, where they are not read through the map.
+    hints: OnceLock<SealedHints>,
     /// One bit per 8 bytes of the segment: a record that starts there was verified. Allocated
     /// when the option asks for it.
     verified: OnceLock<Box<[AtomicU64]>>,
 }
 
+/// Hints of a sealed segment.
+enum SealedHints {
+    Encoded(Map),
+    Decoded(Vec<Hint>),
+}
+
+impl Drop for Segment {
+    /// Removes the file of a segment that left the store, now that nobody reads it any more. If
+    /// that fails, the next open removes it: it is not listed.
+    fn drop(&mut self) {
+        if let Some(vfs) = self.retired.get() {
+            let _ = vfs.remove(&self.path);
+        }
+    }
+}
+
 impl Segment {
-    pub(super) fn new(id: u64, slot: u32, salt: u32, path: PathBuf, file: Arc<dyn File>) -> Self {
+    pub(super) fn new(
+        header: &SegmentHeader,
+        slot: u32,
+        salt: u32,
+        path: PathBuf,
+        file: Arc<dyn File>,
+    ) -> Self {
         Segment {
-            id,
+            id: header.id,
             slot,
             salt,
+            kind: header.kind,
+            generation: header.generation,
             path,
             file,
-            end: AtomicU64::new(crate::format::segment::SEGMENT_HEADER_LEN),
+            end: AtomicU64::new(SEGMENT_HEADER_LEN),
             first: AtomicU64::new(0),
             next: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
             live_records: AtomicU64::new(0),
+            pinned_bytes: AtomicU64::new(0),
+            pinned_records: AtomicU64::new(0),
+            written: Written::default(),
+            tombstones_are_needed: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
             sealed: OnceLock::new(),
             syncing: Mutex::default(),
             hints: Mutex::new(Vec::new()),
+            retired: OnceLock::new(),
+        }
+    }
+
+    /// The segment has left the store: its file is removed once nobody reads it any more.
+    pub(super) fn retire(&self, vfs: &Arc<dyn Vfs>) {
+        let _ = self.retired.set(Arc::clone(vfs));
+    }
+
+    /// The sequence number of the record at `offset`; `None` if no record starts there.
+    pub(super) fn seqno_at(&self, offset: u64) -> Option<u64> {
+        let Some(sealed) = self.sealed.get() else {
+            let hints = self.hints.lock();
+            return find_hint(&hints, offset);
+        };
+        if let Some(encoded) = sealed.encoded_hints() {
+            return find_encoded(encoded, offset);
+        }
+        match sealed.hints.get_or_init(|| self.read_hints(&sealed.seal)) {
+            SealedHints::Encoded(map) => find_encoded(map, offset),
+            SealedHints::Decoded(hints) => find_hint(hints, offset),
+        }
+    }
+
+    /// Hints of a sealed segment that is not mapped. Their checksum was verified at the open.
+    fn read_hints(&self, seal: &Seal) -> SealedHints {
+        let len = (seal.file_len - seal.data_end).saturating_sub(SEGMENT_FOOTER_LEN);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        match self.read_at(&mut bytes, seal.data_end) {
+            Ok(read) if read == bytes.len() => SealedHints::Encoded(Map::Memory(bytes.into())),
+            _ => SealedHints::Decoded(Vec::new()),
+        }
+    }
+
+    /// The hints of the sealed segment are damaged on disk: these are used instead.
+    pub(super) fn set_hints(&self, hints: Vec<Hint>) {
+        if let Some(sealed) = self.sealed.get() {
+            let _ = sealed.hints.set(SealedHints::Decoded(hints));
+        }
+    }
+
+    /// All records of a sealed segment, in the order of their offsets.
+    pub(super) fn sealed_hints(&self) -> Vec<Hint> {
+        let Some(sealed) = self.sealed.get() else { return Vec::new() };
+        let decode = |bytes: &[u8]| bytes.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect();
+        if let Some(encoded) = sealed.encoded_hints() {
+            return decode(encoded);
+        }
+        match sealed.hints.get_or_init(|| self.read_hints(&sealed.seal)) {
+            SealedHints::Encoded(map) => decode(map),
+            SealedHints::Decoded(hints) => hints.clone(),
         }
     }
 
@@ -83,7 +203,8 @@ impl Segment {
 
     /// Marks the segment as sealed; from now on it is read through `map`, if there is one.
     pub(super) fn set_sealed(&self, seal: Seal, map: Option<Map>) {
-        let _ = self.sealed.set(Sealed { seal, map, verified: OnceLock::new() });
+        let hints = OnceLock::new();
+        let _ = self.sealed.set(Sealed { seal, map, hints, verified: OnceLock::new() });
     }
 
     /// True if the record at `offset` of the mapped segment was marked as verified.
@@ -159,45 +280,165 @@ impl Segment {
         self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.live_records.fetch_sub(records, Ordering::Relaxed);
     }
+
+    /// Counts records in or out of what only snapshots need.
+    pub(super) fn add_pinned(&self, bytes: u64, records: u64) {
+        self.pinned_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pinned_records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub_pinned(&self, bytes: u64, records: u64) {
+        self.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.pinned_records.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// True if some put in it is not the newest of its key: replaying it without the tombstones
+    /// behind it would bring keys back.
+    pub(super) fn has_old_puts(&self) -> bool {
+        self.written.puts.load(Ordering::Relaxed) > self.live_records.load(Ordering::Relaxed)
+    }
+}
+
+impl Sealed {
+    /// The hints, if they can be read through the map and are not damaged.
+    fn encoded_hints(&self) -> Option<&[u8]> {
+        if self.hints.get().is_some() {
+            return None;
+        }
+        let map = self.map.as_ref()?;
+        let start = usize::try_from(self.seal.data_end).ok()?;
+        let end = usize::try_from(self.seal.file_len.checked_sub(SEGMENT_FOOTER_LEN)?).ok()?;
+        map.get(start..end)
+    }
+}
+
+fn find_hint(hints: &[Hint], offset: u64) -> Option<u64> {
+    let at = hints.binary_search_by_key(&offset, |h| h.offset).ok()?;
+    hints.get(at).map(|h| h.seqno)
+}
+
+/// As [`find_hint`], in hints as they stand in the file.
+fn find_encoded(bytes: &[u8], offset: u64) -> Option<u64> {
+    let at = |i: usize| Hint::decode(bytes.get(i * HINT_LEN..)?);
+    let (mut low, mut high) = (0, bytes.len() / HINT_LEN);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let hint = at(middle)?;
+        match hint.offset.cmp(&offset) {
+            std::cmp::Ordering::Equal => return Some(hint.seqno),
+            std::cmp::Ordering::Less => low = middle + 1,
+            std::cmp::Ordering::Greater => high = middle,
+        }
+    }
+    None
 }
 
 /// The live segments by slot, the number that a [`Location`] holds.
+///
+/// The list is replaced, never changed, so that whoever works through many locations can keep the
+/// segments as they were.
 #[derive(Default)]
 pub(super) struct SegmentTable {
-    slots: RwLock<Vec<Option<Arc<Segment>>>>,
+    slots: RwLock<Arc<Slots>>,
+}
+
+/// Segments by slot.
+#[derive(Clone, Default)]
+pub(super) struct Slots {
+    slots: Vec<Option<Arc<Segment>>>,
+    /// Slots of removed segments, oldest first; used again once there are a few, so that a
+    /// location that somebody still holds mostly leads nowhere rather than elsewhere.
+    free: std::collections::VecDeque<u32>,
+    /// How many segments were removed so far.
+    removals: u64,
+}
+
+/// Free slots that are left alone.
+const FREE_SLOTS_KEPT: usize = 8;
+
+impl Slots {
+    /// The segment that `location` lies in.
+    pub(super) fn get(&self, location: Location) -> Option<&Arc<Segment>> {
+        self.slots.get(location.slot())?.as_ref()
+    }
+
+    /// The segments that are there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.slots.iter().flatten()
+    }
+
+    /// How many slots there are, used or not.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
 }
 
 impl SegmentTable {
     /// True if no more can be added.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.read().len() >= SEGMENTS_MAX
+        self.slots.read().iter().count() >= SEGMENTS_MAX
     }
 
     /// Adds the segment that `make` returns for its slot; `None` if there are too many.
     pub(super) fn add(&self, make: impl FnOnce(u32) -> Segment) -> Option<Arc<Segment>> {
         let mut slots = self.slots.write();
-        if slots.len() >= SEGMENTS_MAX {
-            return None;
-        }
-        let segment = Arc::new(make(u32::try_from(slots.len()).ok()?));
-        slots.push(Some(Arc::clone(&segment)));
+        let slots = Arc::make_mut(&mut slots);
+        let is_full = slots.slots.len() >= SEGMENTS_MAX;
+        let reused = if slots.free.len() > FREE_SLOTS_KEPT || is_full {
+            slots.free.pop_front()
+        } else {
+            None
+        };
+        let slot = match reused {
+            Some(slot) => slot,
+            None if is_full => return None,
+            None => {
+                slots.slots.push(None);
+                u32::try_from(slots.slots.len() - 1).ok()?
+            }
+        };
+        let segment = Arc::new(make(slot));
+        *slots.slots.get_mut(slot as usize)? = Some(Arc::clone(&segment));
         Some(segment)
     }
 
     /// The segment that `location` lies in.
     pub(super) fn get(&self, location: Location) -> Option<Arc<Segment>> {
-        self.slots.read().get(location.slot())?.clone()
+        self.slots.read().get(location).cloned()
     }
 
-    /// Forgets a segment that left the store.
+    /// Forgets a segment that left the store. Requires: no index leads to it any more.
     pub(super) fn remove(&self, segment: &Segment) {
-        if let Some(slot) = self.slots.write().get_mut(segment.slot as usize) {
-            *slot = None;
+        let mut slots = self.slots.write();
+        let slots = Arc::make_mut(&mut slots);
+        if let Some(place) = slots.slots.get_mut(segment.slot as usize) {
+            *place = None;
+            slots.free.push_back(segment.slot);
+            slots.removals += 1;
+        }
+    }
+
+    /// The segments as they are now.
+    pub(super) fn pin(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots.read())
+    }
+
+    /// What `collect` finds in the index, with segments that hold all of it.
+    pub(super) fn pin_with<T>(&self, collect: impl Fn() -> T) -> (T, Arc<Slots>) {
+        loop {
+            let before = self.slots.read().removals;
+            let collected = collect();
+            let pinned = self.pin();
+            if pinned.removals == before {
+                return (collected, pinned);
+            }
         }
     }
 
     /// All segments, oldest first.
     pub(super) fn all(&self) -> Vec<Arc<Segment>> {
-        self.slots.read().iter().flatten().cloned().collect()
+        let mut all: Vec<_> = self.slots.read().iter().cloned().collect();
+        all.sort_unstable_by_key(|s| s.id);
+        all
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::error::OpenError;
-use super::recovery::{Case, RecoveryReport, has_key, refuse};
+use super::recovery::{Case, RecoveryReport, refuse};
 use super::segments::Segment;
-use crate::format::hint::{self, Hint};
+use crate::format::hint::Hint;
 use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use crate::format::scan::{Frame, Step, frame_at};
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -271,17 +271,7 @@ impl Scanner {
                 self.staged.truncate(staged);
                 return Err("record out of its place");
             }
-            let kind = record.header.kind;
-            let hash =
-                if has_key(kind) { hint::hash_key(self.start.hash_seed, record.key) } else { 0 };
-            let hint = Hint {
-                hash,
-                seqno: header.base + u64::from(i),
-                offset: offset + at,
-                len: record.header.record_len() as u64,
-                collection: record.header.collection,
-                kind,
-            };
+            let hint = Hint::of(self.start.hash_seed, header, offset + at, &record);
             self.staged.push((index, hint));
         }
         self.in_batch = !header.last;

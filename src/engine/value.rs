@@ -14,28 +14,20 @@ use crate::format::value::Stored;
 use crate::index::Location;
 
 impl Core {
-    /// The value of `found`, which stands at `location`: verified as the options ask for; `None`
+    /// The value of `found`: verified as the options ask for; `None`
     /// if it has expired. A compressed one comes in a buffer of its own.
-    pub(super) fn value_of(
-        &self,
-        location: Location,
-        found: Found,
-    ) -> Result<Option<ValueRef>, ReadError> {
-        self.verify_body(location, &found)?;
-        self.verified_value(location, found)
+    pub(super) fn value_of(&self, found: Found) -> Result<Option<ValueRef>, ReadError> {
+        self.verify_body(&found)?;
+        self.verified_value(found)
     }
 
     /// As [`Core::value_of`], of a record that was verified already.
-    pub(super) fn verified_value(
-        &self,
-        location: Location,
-        found: Found,
-    ) -> Result<Option<ValueRef>, ReadError> {
+    pub(super) fn verified_value(&self, found: Found) -> Result<Option<ValueRef>, ReadError> {
         let flags = found.header.flags;
         if flags.is_plain() {
             return Ok(Some(found.into_value(0)));
         }
-        let stored = self.stored(location, &found)?;
+        let stored = self.stored(&found)?;
         if self.clock.is_over(stored.expires) {
             return Ok(None);
         }
@@ -44,37 +36,34 @@ impl Core {
         }
         match self.codecs.decompress(found.header.collection, &stored) {
             Ok(value) => Ok(Some(ValueRef::owned(value))),
-            Err(e) => {
-                let segment = self.segment(location)?;
-                Err(e.at(&segment, location.offset(), found.key()))
-            }
+            Err(e) => Err(e.at(&found.segment, found.offset, found.key())),
         }
     }
 
-    /// True if `found`, which stands at `location`, has not expired. Verified as the options ask
+    /// True if `found` has not expired. Verified as the options ask
     /// for.
-    pub(super) fn is_current(&self, location: Location, found: &Found) -> Result<bool, ReadError> {
+    pub(super) fn is_current(&self, found: &Found) -> Result<bool, ReadError> {
         if !found.header.flags.expires() {
             return Ok(true);
         }
-        self.verify_body(location, found)?;
-        Ok(!self.clock.is_over(self.stored(location, found)?.expires))
+        self.verify_body(found)?;
+        Ok(!self.clock.is_over(self.stored(found)?.expires))
     }
 
-    /// True if the record at `location` can be read and has expired.
+    /// True if the record at `location` can be read and has expired. Requires: apply lock held.
     pub(super) fn has_expired(&self, location: Location) -> bool {
         // Where no time was ever told nothing has, and nothing is read.
         self.clock.now() > 0
             && self
-                .read_record(location)
-                .is_ok_and(|found| self.is_current(location, &found).is_ok_and(|yes| !yes))
+                .read_location(location)
+                .is_ok_and(|found| self.is_current(&found).is_ok_and(|yes| !yes))
     }
 
-    fn stored<'a>(&self, location: Location, found: &'a Found) -> Result<Stored<'a>, ReadError> {
+    fn stored<'a>(&self, found: &'a Found) -> Result<Stored<'a>, ReadError> {
         found.record().stored().map_or_else(
             || {
                 let what = "the value is not what the record's flags say";
-                Err(self.segment(location)?.corruption(location.offset(), what).into())
+                Err(found.segment.corruption(found.offset, what).into())
             },
             Ok,
         )
@@ -88,10 +77,8 @@ impl Core {
         hint: &Hint,
     ) -> Result<(), OpenError> {
         let refused = |what: String| refuse(Case::Inconsistent, &segment.path, hint.offset, what);
-        let location = Location::new(segment.slot, hint.offset)
-            .ok_or_else(|| refused("hint points outside of its segment".to_owned()))?;
-        let found = self.read_record(location)?;
-        self.verify_body(location, &found)?;
+        let found = self.read_in(segment, hint.offset)?;
+        self.check_intact(&found)?;
         let header = &found.header;
         if header.kind != Kind::Configure || header.collection != hint.collection {
             return Err(refused("hint of another record than stands here".to_owned()));

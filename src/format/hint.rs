@@ -18,7 +18,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::bytes::{put_at, u32_at, u64_at};
-use super::record::Kind;
+use super::record::{FrameHeader, Kind, Record};
 use super::segment::StoreId;
 
 /// Bytes of a hint.
@@ -42,6 +42,20 @@ pub(crate) struct Hint {
 }
 
 impl Hint {
+    /// The hint of `record`, at `offset` of a segment of the store with this seed, in a frame with
+    /// `header`.
+    pub(crate) fn of(seed: u64, header: &FrameHeader, offset: u64, record: &Record<'_>) -> Self {
+        let kind = record.header.kind;
+        Hint {
+            hash: if kind.has_key() { hash_key(seed, record.key) } else { 0 },
+            seqno: header.base.saturating_add(u64::from(record.header.index)),
+            offset,
+            len: record.header.record_len() as u64,
+            collection: record.header.collection,
+            kind,
+        }
+    }
+
     /// Appends the hint's bytes.
     pub(crate) fn encode(&self, buf: &mut Vec<u8>) {
         let mut bytes = [0; HINT_LEN];

@@ -91,6 +91,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// True for kinds of records that name a key.
+    pub(crate) fn has_key(self) -> bool {
+        matches!(self, Kind::Put | Kind::Delete)
+    }
+
     /// The kind with this number on disk.
     pub(crate) fn from_u8(n: u8) -> Option<Kind> {
         Some(match n {

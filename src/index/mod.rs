@@ -138,24 +138,31 @@ impl Index {
         }
     }
 
-    /// All locations, each with the part of its key's hash that is kept (see [`index_hash`]), in no
-    /// order.
-    pub(crate) fn entries(&self) -> Vec<(Location, u64)> {
-        let entry = |(hash, location)| (Location(location), hash);
+    /// All key hashes, as far as they are kept (upper 48 bits), with their locations; in no order.
+    pub(crate) fn entries(&self) -> Vec<(u64, Location)> {
+        let whole = |(hash, location)| (hash << 16, Location(location));
         let first = self.first.read();
-        let mut all: Vec<_> = first.entries().map(entry).collect();
+        let mut all: Vec<_> = first.entries().map(whole).collect();
         if let Some(shards) = self.shards.get() {
             all.reserve(usize::try_from(self.len()).unwrap_or(0));
             for shard in shards {
-                all.extend(shard.read().entries().map(entry));
+                all.extend(shard.read().entries().map(whole));
             }
         }
         all
     }
 
-    /// True if some key with the kept part `hash` of its hash is at `location`.
-    pub(crate) fn holds(&self, hash: u64, location: Location) -> bool {
-        self.find(hash << 16).into_iter().any(|found| found == location)
+    /// True if a key with `hash` is at `location`.
+    pub(crate) fn has(&self, hash: u64, location: Location) -> bool {
+        self.find(hash).into_iter().any(|l| l == location)
+    }
+
+    /// Sets the location of the key with `hash` that is at `old` to `new`; false if there is none.
+    /// Requires: one writer per shard at a time.
+    #[allow(dead_code)]
+    pub(crate) fn relocate(&self, hash: u64, old: Location, new: Location) -> bool {
+        // Looked at first: most have not moved, and an insertion would add what is not there.
+        self.has(hash, old) && self.insert(hash, new, |l| l == old).is_some()
     }
 
     /// Sets the location of the key that `is_key` recognises; returns the one replaced.

@@ -81,7 +81,7 @@ impl Table {
         self.slots.capacity() * size_of::<Slot>()
     }
 
-    /// All hashes (48 bits) with their locations, by hash.
+    /// All hashes and locations, by hash.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
         self.slots.iter().filter(|s| !s.is_empty()).map(|s| (s.hash(), s.location()))
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{BoxFuture, KvBatch, KvError, KvStore, Value, Written, codec};
-use crate::engine::{Db, Durability, OpenError, Options, WriteBatch};
+use crate::engine::{Db, Durability, OpenError, Options, PersistOptions, WriteBatch};
 
 /// A [`KvStore`] in the log engine: durable, and larger than memory. Clones share the store.
 ///
@@ -108,12 +108,21 @@ impl KvStore for LogKv {
         })
     }
 
+    fn sync(&self) -> Result<(), KvError> {
+        self.db.sync().map_err(KvError::batch)
+    }
+
+    fn sync_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
+        let pending = self.db.sync_async();
+        Box::pin(async move { pending.await.map(drop).map_err(KvError::batch) })
+    }
+
     fn persist(&self) -> Result<(), KvError> {
-        self.db.persist().map_err(KvError::batch)
+        self.db.persist().map(drop).map_err(KvError::batch)
     }
 
     fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
-        let pending = self.db.persist_async();
+        let pending = self.db.persist_async(PersistOptions::default());
         Box::pin(async move { pending.await.map(drop).map_err(KvError::batch) })
     }
 

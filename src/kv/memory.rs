@@ -135,11 +135,11 @@ impl KvStore for MemoryKv {
         Box::pin(std::future::ready(self.write(batch, durability)))
     }
 
-    fn persist(&self) -> Result<(), KvError> {
+    fn sync(&self) -> Result<(), KvError> {
         Ok(())
     }
 
-    fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
+    fn sync_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -202,10 +202,21 @@ pub trait KvStore: Send + Sync {
 
     /// Makes everything written so far durable. Costs what was written since the last time, not
     /// what is stored. Nothing to do for a store that lives in memory.
-    fn persist(&self) -> Result<(), KvError>;
+    fn sync(&self) -> Result<(), KvError>;
+
+    /// As [`KvStore::sync`], without blocking the thread that polls.
+    fn sync_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>>;
+
+    /// As [`KvStore::sync`], and records a snapshot of what is durable now, where the store has
+    /// snapshots: the same cost.
+    fn persist(&self) -> Result<(), KvError> {
+        self.sync()
+    }
 
     /// As [`KvStore::persist`], without blocking the thread that polls.
-    fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>>;
+    fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
+        self.sync_async()
+    }
 
     /// The values of `keys`, in their order.
     fn get_many(&self, collection: &str, keys: &[&[u8]]) -> Result<Vec<Option<Value>>, KvError> {

@@ -7,3 +7,4 @@ mod handles;
 mod limits;
 mod races;
 mod sink;
+mod snapshots;

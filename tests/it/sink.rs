@@ -93,7 +93,7 @@ fn the_future_needs_no_runtime_of_its_own() {
             task.await.unwrap().unwrap();
         }
         fn is_send<F: Future + Send + 'static>(_: &F) {}
-        let persisted = db.persist_async();
+        let persisted = db.sync_async();
         is_send(&persisted);
         persisted.await.unwrap();
     });

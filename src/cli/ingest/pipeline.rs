@@ -130,7 +130,7 @@ impl Pipeline<'_> {
         outcome.batch.commit(Durability::Buffered)?;
         self.run.dedup.accept(outcome.judged);
         if self.run.durability == Durability::Sync {
-            tickets.push_back((self.db.persist_async(), outcome.counts, group.bytes));
+            tickets.push_back((self.db.sync_async(), outcome.counts, group.bytes));
             self.settle(tickets, TICKETS_MAX, counts)?;
         } else {
             counts.add(&outcome.counts);

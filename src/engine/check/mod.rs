@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::error::ReadError;
 use super::read::MISPLACED;
-use super::segments::Segment;
+use super::segments::{Segment, Slots};
 use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind, RECORD_HEADER_LEN, Record};
 use crate::format::scan::{Frame, Step, frame_at};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
@@ -81,24 +81,18 @@ impl Core {
     /// Reads every frame of every segment and compares the index with what is there.
     pub(super) fn check(&self, options: CheckOptions<'_>) -> Result<CheckReport, ReadError> {
         // Taken before the index is: a segment that leaves the store meanwhile can still be read.
-        let segments = self.segments.all();
-        let total_bytes = segments.iter().map(|s| s.end()).sum();
-        let collections = self.catalog.all();
-        let expected = collections.iter().map(|c| {
-            let mut entries = c.index().entries();
-            entries.sort_unstable();
-            let name = c.name.clone();
-            (c.id, Expected { name, entries, next: 0, missed: Vec::new() })
-        });
+        let (expected, slots) = self.segments.pin_with(|| self.expected());
+        let total_bytes = slots.iter().map(|s| s.end()).sum();
         let mut checker = Checker {
             core: self,
-            expected: expected.collect(),
+            expected,
+            slots,
             report: CheckReport::default(),
             progress: CheckProgress { total_bytes, ..CheckProgress::default() },
             unpaced: 0,
             options,
         };
-        let done = checker.run(&segments);
+        let done = checker.run();
         let mut report = checker.report;
         match done {
             Ok(()) => report.is_complete = true,
@@ -112,6 +106,8 @@ impl Core {
 struct Checker<'a> {
     core: &'a Core,
     expected: HashMap<u32, Expected>,
+    /// The segments as they were when the check began: they stay until it ends.
+    slots: Arc<Slots>,
     report: CheckReport,
     progress: CheckProgress,
     /// Bytes read since the last pause.
@@ -120,8 +116,10 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn run(&mut self, segments: &[Arc<Segment>]) -> Result<(), Stop> {
-        for segment in segments {
+    fn run(&mut self) -> Result<(), Stop> {
+        let slots = Arc::clone(&self.slots);
+        // By slot, which is the order of the locations.
+        for segment in slots.iter() {
             self.check_segment(segment)?;
         }
         self.check_rest()?;
@@ -249,19 +247,15 @@ impl Checker<'_> {
             let Some(expected) = self.expected.get_mut(&id) else { continue };
             let name = expected.name.clone();
             for (location, hash) in expected.rest() {
-                let checked = self.core.check_entry(id, location, hash);
-                let is_there = |core: &Core| {
-                    core.catalog.by_id(id).is_some_and(|c| c.index().holds(hash, location))
-                };
+                let checked = self.core.check_entry(&self.slots, id, location, hash);
                 match checked {
                     Ok(len) => {
                         self.report.keys += 1;
                         self.advance(len)?;
                     }
-                    // Written again or moved since the check began.
-                    Err(_) if !is_there(self.core) => {}
                     Err(ReadError::Corrupt(place)) => {
-                        let key = self.core.read_record(location).ok().map(|f| f.key().to_vec());
+                        let found = self.core.read_pinned(&self.slots, location);
+                        let key = found.ok().map(|f| f.key().to_vec());
                         let collection = Some(name.clone());
                         self.report.defect(Defect { key, collection, ..place.into() });
                     }
@@ -274,19 +268,39 @@ impl Checker<'_> {
 }
 
 impl Core {
+    /// What the index and the snapshots lead to, by collection.
+    fn expected(&self) -> HashMap<u32, Expected> {
+        let mut all = HashMap::new();
+        for collection in self.catalog.all().iter().chain([self.catalog.system()]) {
+            let mut entries = collection.index().entries();
+            for kept in self.points.since(0).iter().filter_map(|p| p.kept(collection.id)) {
+                entries.extend(kept.changed.entries());
+                entries.extend(kept.cleared.get().into_iter().flat_map(|i| i.entries()));
+            }
+            let mut entries: Vec<_> =
+                entries.into_iter().map(|(hash, at)| (at, index_hash(hash))).collect();
+            entries.sort_unstable();
+            entries.dedup();
+            let name = collection.name.clone();
+            all.insert(collection.id, Expected { name, entries, next: 0, missed: Vec::new() });
+        }
+        all
+    }
+
     /// Verifies the record at `location`, of a key of `collection` with `hash`; its length.
     fn check_entry(
         &self,
+        slots: &Slots,
         collection: u32,
         location: Location,
         hash: u64,
     ) -> Result<u64, ReadError> {
-        let found = self.read_record(location)?;
-        self.check_intact(location, &found)?;
+        let found = self.read_pinned(slots, location)?;
+        self.check_intact(&found)?;
         let is_its_own =
             found.header.collection == collection && index_hash(self.hash_key(found.key())) == hash;
         if !is_its_own {
-            return Err(self.segment(location)?.corruption(location.offset(), MISPLACED).into());
+            return Err(found.segment.corruption(found.offset, MISPLACED).into());
         }
         Ok(found.header.record_len() as u64)
     }

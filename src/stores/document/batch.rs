@@ -163,7 +163,7 @@ impl DocumentBatch {
     pub(super) fn apply(self, durability: Durability) -> Result<bool, StoreError> {
         let (inner, found) = self.write()?;
         if durability == Durability::Sync {
-            inner.inner.kv.persist()?;
+            inner.inner.kv.sync()?;
         }
         Ok(found)
     }
@@ -171,7 +171,7 @@ impl DocumentBatch {
     pub(super) async fn apply_async(self, durability: Durability) -> Result<bool, StoreError> {
         let (inner, found) = self.write()?;
         if durability == Durability::Sync {
-            inner.inner.kv.persist_async().await?;
+            inner.inner.kv.sync_async().await?;
         }
         Ok(found)
     }

@@ -86,7 +86,7 @@ fn build(input: &mut Input<'_>) -> Files {
                 db.close().expect("nothing fails in memory");
                 db = options(&vfs, ReadMode::Mmap).open(DIR).expect("it was closed");
             }
-            1 => db.persist().expect("nothing fails in memory"),
+            1 => drop(db.persist().expect("nothing fails in memory")),
             _ => {
                 let mut batch = input.batch(step);
                 let durability = input.durability();

@@ -240,10 +240,10 @@ impl Run {
         self.open()?;
         let Some(db) = self.db.clone() else { return Ok(()) };
         match db.persist() {
-            Ok(()) if self.is_in_doubt() => {
+            Ok(_) if self.is_in_doubt() => {
                 Err(Violation("a poisoned store said that it is durable".to_owned()))
             }
-            Ok(()) => {
+            Ok(_) => {
                 self.history.promise(self.sim.mark());
                 Ok(())
             }

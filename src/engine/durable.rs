@@ -1,0 +1,204 @@
+//! Durable snapshots: points in time that outlive the process.
+//!
+//! A snapshot is a record of the system collection: its key is `s` and the snapshot's number, its
+//! value the name and time that the caller gave. Its state is everything below its own sequence
+//! number. So recording one is one small write and the sync that `persist` is for anyway; it is
+//! atomic with whatever is written in the same batch; and after a crash it is there or it is not,
+//! like any other record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use parking_lot::Mutex;
+
+use super::batch::WriteBatch;
+use super::commit::Written;
+use super::core::Core;
+use super::error::{SnapshotError, WriteError};
+use super::options::Durability;
+use super::points::Point;
+use crate::format::codec;
+use crate::format::hint::Hint;
+use crate::format::record::Kind;
+
+/// First byte of a snapshot's key.
+const KEY_PREFIX: u8 = b's';
+/// Key under which the number of the next snapshot is kept.
+const NEXT_KEY: &[u8] = b"n";
+
+/// A durable snapshot, as [`crate::Db::persist`] records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotInfo {
+    /// Its number: snapshots are numbered from 1 on, and no number is used twice.
+    pub id: u64,
+    /// Its state is that of all records with a smaller sequence number.
+    pub seqno: u64,
+    /// Its name, if it was given one: named snapshots stay until they are dropped.
+    pub name: Option<String>,
+    /// The time that the caller gave, in the caller's unit.
+    pub time: Option<u64>,
+}
+
+/// What a durable snapshot is recorded with.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PersistOptions {
+    /// A name for it. Named snapshots are left alone by retention. Default: none.
+    pub name: Option<String>,
+    /// When it was made, in any unit: the engine reads no clock. Default: none.
+    pub time: Option<u64>,
+}
+
+impl PersistOptions {
+    /// Gives the snapshot a name.
+    pub fn named(name: impl Into<String>) -> Self {
+        PersistOptions { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// Gives the snapshot a time.
+    pub fn at(mut self, time: u64) -> Self {
+        self.time = Some(time);
+        self
+    }
+}
+
+/// Value of a snapshot's record.
+#[derive(Encode, Decode)]
+struct Label {
+    name: Option<String>,
+    time: Option<u64>,
+}
+
+/// The durable snapshots of an open store.
+#[derive(Default)]
+pub(super) struct DurableSnapshots {
+    list: Mutex<BTreeMap<u64, (SnapshotInfo, Arc<Point>)>>,
+    /// The number of the next one. Held while one is recorded.
+    next: Mutex<u64>,
+}
+
+fn key_of(id: u64) -> Vec<u8> {
+    let mut key = vec![KEY_PREFIX];
+    // Most significant byte first: keys sort as numbers do.
+    key.extend(id.to_le_bytes().iter().rev());
+    key
+}
+
+/// The number of the snapshot whose key this is.
+pub(super) fn parse_key(key: &[u8]) -> Option<u64> {
+    let (&KEY_PREFIX, digits) = key.split_first()? else { return None };
+    let mut bytes: [u8; 8] = digits.try_into().ok()?;
+    bytes.reverse();
+    Some(u64::from_le_bytes(bytes))
+}
+
+impl Core {
+    /// Enters a snapshot with the value of its record. Says what is wrong if that cannot be read.
+    /// Requires: apply lock held, or nobody else yet.
+    pub(super) fn enter_snapshot(&self, id: u64, seqno: u64, value: &[u8]) -> Result<(), String> {
+        let label: Label = codec::decode(value)?;
+        let info = SnapshotInfo { id, seqno, name: label.name, time: label.time };
+        let point = self.points.hold(seqno);
+        self.snapshots.list.lock().insert(id, (info, point));
+        Ok(())
+    }
+
+    /// Takes note of a record of the system collection; returns the point of a snapshot that was
+    /// dropped by it. Requires: apply lock held.
+    pub(super) fn apply_system(&self, hint: &Hint, key: &[u8], value: &[u8]) -> Option<Arc<Point>> {
+        let id = parse_key(key)?;
+        if hint.kind == Kind::Put {
+            // Made by `record_snapshot`, so it can be read.
+            let _ = self.enter_snapshot(id, hint.seqno, value);
+            return None;
+        }
+        self.snapshots.list.lock().remove(&id).map(|(_, point)| point)
+    }
+
+    /// The durable snapshots, oldest first.
+    pub(super) fn snapshot_list(&self) -> Vec<SnapshotInfo> {
+        self.snapshots.list.lock().values().map(|(info, _)| info.clone()).collect()
+    }
+
+    /// The snapshot with this number.
+    pub(super) fn snapshot_info(&self, id: u64) -> Result<SnapshotInfo, SnapshotError> {
+        let list = self.snapshots.list.lock();
+        let known = || list.keys().copied().collect();
+        let found = list.get(&id).ok_or_else(|| SnapshotError::Missing { id, known: known() });
+        found.map(|(info, _)| info.clone())
+    }
+
+    /// Another hold on the point of the snapshot with this number.
+    pub(super) fn hold_snapshot(&self, id: u64) -> Result<Arc<Point>, SnapshotError> {
+        let _applying = self.apply.lock();
+        let info = self.snapshot_info(id)?;
+        Ok(self.points.hold(info.seqno))
+    }
+
+    /// Appends `batch` and, in the same batch and behind its other records, a new snapshot; drops
+    /// those that are too many. All of it is durable when this returns.
+    pub(super) fn record_snapshot(
+        &self,
+        batch: &mut WriteBatch,
+        options: PersistOptions,
+    ) -> Result<(SnapshotInfo, Written), WriteError> {
+        let mut next = self.snapshots.next.lock();
+        let id = match *next {
+            0 => self.load_next_id(),
+            known => known,
+        };
+        let label = Label { name: options.name, time: options.time };
+        let invalid = |what: String| {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
+            WriteError::Io(crate::vfs::IoError::new("encode snapshot for", &self.dir, source))
+        };
+        let value = codec::encode(&label).map_err(invalid)?;
+        batch.push_system(NEXT_KEY, Some(&(id + 1).to_le_bytes()))?;
+        for old in self.too_many(label.name.is_none()) {
+            batch.push_system(&key_of(old), None)?;
+        }
+        batch.push_system(&key_of(id), Some(&value))?;
+        let written = self.write(batch, Durability::Sync)?;
+        *next = id + 1;
+        let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
+        Ok((info, written))
+    }
+
+    /// The unnamed snapshots that retention lets go when another one is recorded.
+    fn too_many(&self, is_unnamed: bool) -> Vec<u64> {
+        let retention = &self.options.retention;
+        let next_seqno = self.log.lock().next_seqno;
+        let list = self.snapshots.list.lock();
+        let unnamed: Vec<&SnapshotInfo> =
+            list.values().map(|(info, _)| info).filter(|info| info.name.is_none()).collect();
+        let keep = retention.count.saturating_sub(usize::from(is_unnamed));
+        let over = unnamed.len().saturating_sub(keep);
+        let age_max = retention.age;
+        let is_old = |info: &SnapshotInfo| {
+            age_max.is_some_and(|max| next_seqno.saturating_sub(info.seqno) > max)
+        };
+        let gone = |(i, info): (usize, &&SnapshotInfo)| i < over || is_old(info);
+        unnamed.iter().enumerate().filter(|&(i, info)| gone((i, info))).map(|(_, s)| s.id).collect()
+    }
+
+    /// The number of the next snapshot, from the store.
+    fn load_next_id(&self) -> u64 {
+        let kept = self.lookup(self.catalog.system(), NEXT_KEY).ok().flatten();
+        let kept = kept.filter(|found| found.record().body_is_intact());
+        let kept =
+            kept.and_then(|found| Some(u64::from_le_bytes(found.record().value.try_into().ok()?)));
+        let newest = self.snapshots.list.lock().keys().next_back().copied().unwrap_or(0);
+        kept.unwrap_or(1).max(newest + 1)
+    }
+
+    /// Drops a snapshot.
+    pub(super) fn drop_snapshot(&self, id: u64) -> Result<Written, SnapshotError> {
+        let _one_at_a_time = self.snapshots.next.lock();
+        self.snapshot_info(id)?;
+        let mut batch = WriteBatch::new();
+        batch.push_system(&key_of(id), None)?;
+        Ok(self.write(&mut batch, Durability::Sync)?)
+    }
+}

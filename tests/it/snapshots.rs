@@ -1,0 +1,168 @@
+//! Snapshots, in memory and durable, against models of the store as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use siltstone::vfs::mem::MemVfs;
+use siltstone::{Db, Durability, Options, Retention, Snapshot, WriteBatch};
+
+type Model = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+const COLLECTIONS: [&str; 3] = ["a", "b", ""];
+
+fn options(vfs: &MemVfs) -> Options {
+    Options::new()
+        .vfs(Arc::new(vfs.clone()))
+        .segment_len(1024)
+        .inline_maintenance(true)
+        .retention(Retention::count(100))
+        .store_id(*b"snapshots' tests")
+}
+
+/// A small generator, so that a failure is its seed.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn contents(db: &Db) -> Model {
+    let mut model = Model::new();
+    for (name, len) in db.collections() {
+        let before = model.len();
+        for entry in db.iter(&name) {
+            let entry = entry.unwrap();
+            model.insert((name.clone(), entry.key), entry.value.to_vec());
+        }
+        assert_eq!((model.len() - before) as u64, len, "len of {name:?}");
+    }
+    model
+}
+
+fn contents_at(snapshot: &Snapshot) -> Model {
+    let mut model = Model::new();
+    for (name, len) in snapshot.collections() {
+        let before = model.len();
+        for entry in snapshot.iter(&name) {
+            let entry = entry.unwrap();
+            let got = snapshot.get(&name, &entry.key).unwrap();
+            assert_eq!(got.as_deref(), Some(&*entry.value), "get and iter at the snapshot");
+            model.insert((name.clone(), entry.key), entry.value.to_vec());
+        }
+        assert_eq!((model.len() - before) as u64, len, "len of {name:?} at {}", snapshot.seqno());
+    }
+    model
+}
+
+/// A store, what it should hold, and the same for each snapshot.
+struct Subject {
+    vfs: MemVfs,
+    db: Option<Db>,
+    now: Model,
+    durable: BTreeMap<u64, Model>,
+    held: Vec<(Snapshot, Model)>,
+    seed: u64,
+}
+
+impl Subject {
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("open")
+    }
+
+    fn write(&mut self, rng: &mut Rng, step: u64) {
+        let mut batch = WriteBatch::new();
+        for _ in 0..=rng.below(6) {
+            let name = COLLECTIONS[rng.below(3) as usize];
+            let key = vec![b'k', rng.below(12) as u8];
+            match rng.below(20) {
+                0 => {
+                    batch.clear(name).unwrap();
+                    self.now.retain(|(n, _), _| n != name);
+                }
+                1..=5 => {
+                    batch.delete(name, &key).unwrap();
+                    self.now.remove(&(name.to_owned(), key));
+                }
+                _ => {
+                    let mut value = step.to_le_bytes().to_vec();
+                    value.resize(8 + rng.below(90) as usize, step as u8);
+                    batch.put(name, &key, &value).unwrap();
+                    self.now.insert((name.to_owned(), key), value);
+                }
+            }
+        }
+        self.db().write(&mut batch, Durability::Buffered).unwrap();
+    }
+
+    fn step(&mut self, rng: &mut Rng, step: u64) {
+        match rng.below(22) {
+            0 | 1 => {
+                let info = self.db().persist().unwrap();
+                self.durable.insert(info.id, self.now.clone());
+            }
+            2 => self.held.push((self.db().snapshot(), self.now.clone())),
+            3 if !self.held.is_empty() => {
+                let at = rng.below(self.held.len() as u64) as usize;
+                self.held.swap_remove(at);
+            }
+            4 if self.durable.len() > 2 => {
+                let nth = rng.below(self.durable.len() as u64) as usize;
+                let id = *self.durable.keys().nth(nth).expect("counted");
+                self.db().drop_snapshot(id).unwrap();
+                self.durable.remove(&id);
+            }
+            5 => {
+                self.held.clear();
+                let db = self.db.take().expect("open");
+                if rng.below(2) == 0 {
+                    db.close().unwrap();
+                } else {
+                    drop(db);
+                }
+                self.db = Some(options(&self.vfs).open("/store").unwrap());
+            }
+            _ => self.write(rng, step),
+        }
+        self.check(step);
+    }
+
+    fn check(&self, step: u64) {
+        let place = format!("seed {} step {step}", self.seed);
+        assert_eq!(contents(self.db()), self.now, "{place}");
+        let ids: Vec<u64> = self.db().snapshots().iter().map(|s| s.id).collect();
+        assert_eq!(ids, self.durable.keys().copied().collect::<Vec<_>>(), "{place}");
+        for (id, model) in &self.durable {
+            let snapshot = self.db().open_snapshot(*id).unwrap();
+            assert_eq!(&contents_at(&snapshot), model, "{place}, durable snapshot {id}");
+        }
+        for (snapshot, model) in &self.held {
+            let seqno = snapshot.seqno();
+            assert_eq!(&contents_at(snapshot), model, "{place}, snapshot at {seqno}");
+        }
+    }
+}
+
+/// Goal: a snapshot shows its state and nothing else, through overwrites, deletes, clears,
+/// compactions, other snapshots coming and going, and, if it is durable, reopening; a deleted key
+/// never returns and a live one is never lost. Method: every state is remembered and compared
+/// after every step.
+#[test]
+fn snapshots_show_what_was_there() {
+    for seed in 1..=150u64 {
+        let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let vfs = MemVfs::new();
+        let db = Some(options(&vfs).open("/store").unwrap());
+        let (now, durable) = (Model::new(), BTreeMap::new());
+        let mut subject = Subject { vfs, db, now, durable, held: Vec::new(), seed };
+        for step in 0..80 {
+            subject.step(&mut rng, step);
+        }
+        let check = subject.db().check().unwrap();
+        assert!(check.is_ok(), "seed {seed}: {:?}", check.defects);
+    }
+}
