@@ -18,6 +18,10 @@ pub enum CallKind {
     Rename,
     /// [`crate::vfs::Vfs::remove`].
     Remove,
+    /// [`crate::vfs::Vfs::link`].
+    Link,
+    /// [`crate::vfs::Vfs::copy`].
+    Copy,
     /// [`crate::vfs::Vfs::sync_dir`].
     SyncDir,
     /// [`crate::vfs::Vfs::lock`].
@@ -65,6 +69,8 @@ impl Fault {
     pub const EINTR: i32 = 4;
     /// Permission denied.
     pub const EACCES: i32 = 13;
+    /// The two names of a link are on different devices.
+    pub const EXDEV: i32 = 18;
     /// No space left on the device.
     pub const ENOSPC: i32 = 28;
     /// Disk quota exceeded (as Linux numbers it).

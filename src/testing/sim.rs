@@ -6,16 +6,19 @@
 //! - Bytes and length of a file: after a later successful sync of that file. Until then any
 //!   subset of its writes may be lost, and each write may be torn. A write past the end is two
 //!   operations, the new length and the bytes, so that "longer, and zeros" exists.
-//! - A name (create, rename, remove, new directory): after a later successful sync of the
+//! - A name (create, link, rename, remove, new directory): after a later successful sync of the
 //!   directory that holds it. Until then any subset of them may be lost, and a rename may survive
 //!   while the bytes of the file did not.
 //! - A failed sync: the operations it should have made durable may or may not be on the disk, and
 //!   no later sync of the file changes that, although they can still be read until the power goes
 //!   (so do Linux' page caches behave).
 //!
+//! A linked file is one file with two names, also in what a power cut leaves. A copy is written, as
+//! on a disk that shares no blocks.
+//!
 //! Locks are held per disk and die with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -52,6 +55,11 @@ pub(super) enum Op {
         name: Name,
         file: FileId,
     },
+    /// Another name for a file.
+    Link {
+        name: Name,
+        file: FileId,
+    },
     Rename {
         from: Name,
         to: Name,
@@ -84,6 +92,7 @@ impl fmt::Debug for Op {
             }
             Op::SetLen { file, len } => write!(f, "length of file {file} becomes {len}"),
             Op::Create { name, file } => write!(f, "create {} as file {file}", shown(name)),
+            Op::Link { name, file } => write!(f, "link {} to file {file}", shown(name)),
             Op::Rename { from, to, file } => {
                 write!(f, "rename {} to {} (file {file})", shown(from), shown(to))
             }
@@ -100,7 +109,8 @@ impl fmt::Debug for Op {
     }
 }
 
-/// What is on a disk: the start of a run, or what a power cut left.
+/// What is on a disk: the start of a run, or what a power cut left. Names of one file have the
+/// same `Arc`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     pub(super) files: BTreeMap<Name, Arc<Content>>,
@@ -115,12 +125,28 @@ impl Image {
             hasher.update(dir.as_encoded_bytes());
             hasher.update(&[1]);
         }
-        for (name, content) in &self.files {
+        let mut places = Places::default();
+        for (place, (name, content)) in self.files.iter().enumerate() {
+            let first = places.of(content, place);
+            if first != place {
+                hasher.update(&(first as u64).to_le_bytes());
+            }
             hasher.update(name.as_encoded_bytes());
             hasher.update(&[0]);
             content.hash_into(&mut hasher);
         }
         hasher.digest()
+    }
+}
+
+/// Tells names of one file from names of equal ones.
+#[derive(Default)]
+pub(super) struct Places(HashMap<*const Content, usize>);
+
+impl Places {
+    /// `next`, if this file has not come up before; else what it was given then.
+    pub(super) fn of(&mut self, content: &Arc<Content>, next: usize) -> usize {
+        *self.0.entry(Arc::as_ptr(content)).or_insert(next)
     }
 }
 
@@ -183,10 +209,14 @@ impl SimVfs {
     /// A disk that holds `image`, all of it durable.
     pub(super) fn from_image(image: Image) -> Self {
         let mut disk = Disk { dirs: image.dirs.clone(), ..Disk::default() };
+        let mut places = Places::default();
         for (name, content) in &image.files {
-            disk.names.insert(Arc::clone(name), disk.files.len());
-            let reserved = content.len();
-            disk.files.push(SimFile { content: Arc::clone(content), reserved });
+            let file = places.of(content, disk.files.len());
+            disk.names.insert(Arc::clone(name), file);
+            if file == disk.files.len() {
+                let reserved = content.len();
+                disk.files.push(SimFile { content: Arc::clone(content), reserved });
+            }
         }
         disk.base = Arc::new(image);
         SimVfs { disk: Arc::new(Mutex::new(disk)) }
@@ -317,7 +347,8 @@ impl<'a> Call<'a> {
 
 impl Disk {
     fn used(&self) -> usize {
-        self.names.values().map(|file| self.files[*file].reserved).sum()
+        let named: BTreeSet<FileId> = self.names.values().copied().collect();
+        named.into_iter().map(|file| self.files[file].reserved).sum()
     }
 
     /// Bytes that can still be taken.
@@ -346,6 +377,15 @@ impl Disk {
             Some(parent) if self.has_dir(parent) => Ok(()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// The name for a file that is made at `path`, where none may be.
+    fn free_name(&self, path: &Path) -> io::Result<Name> {
+        if self.names.contains_key(path.as_os_str()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.check_parent(path)?;
+        Ok(path.as_os_str().into())
     }
 
     fn has_dir(&self, dir: &Path) -> bool {
@@ -392,11 +432,8 @@ impl Vfs for SimVfs {
         let create = mode == OpenMode::CreateNew;
         let mut call = self.enter(if create { CallKind::Create } else { CallKind::Open })?;
         let file = if create {
-            if call.disk.names.contains_key(path.as_os_str()) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            call.disk.check_parent(path)?;
-            call.disk.add_file(path.as_os_str().into())
+            let name = call.disk.free_name(path)?;
+            call.disk.add_file(name)
         } else {
             call.disk.find(path)?
         };
@@ -443,6 +480,28 @@ impl Vfs for SimVfs {
         call.disk.names.remove(path.as_os_str());
         call.disk.ops.push(Op::Remove { name: path.as_os_str().into() });
         call.leave(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut call = self.enter(CallKind::Link)?;
+        let file = call.disk.find(from)?;
+        let name = call.disk.free_name(to)?;
+        call.disk.names.insert(Arc::clone(&name), file);
+        call.disk.ops.push(Op::Link { name, file });
+        call.leave(())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Arc<dyn File>> {
+        let mut call = self.enter(CallKind::Copy)?;
+        let bytes = call.disk.files[call.disk.find(from)?].content.to_vec();
+        let name = call.disk.free_name(to)?;
+        if bytes.len() > call.disk.free() {
+            return Err(os_error(Fault::ENOSPC));
+        }
+        let file = call.disk.add_file(name);
+        call.disk.write(file, 0, &bytes);
+        let handle: Arc<dyn File> = Arc::new(Handle { disk: Arc::clone(&self.disk), file });
+        call.leave(handle)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

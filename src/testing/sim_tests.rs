@@ -160,3 +160,38 @@ fn lock_is_exclusive_until_dropped_and_dies_with_the_power() {
     drop(guard);
     assert!(sim.lock(path, "you").unwrap().is_ok());
 }
+
+/// Goal: a link is a name, lost and kept as such, and leads to the one file, also after the cut.
+#[test]
+fn a_link_is_a_second_name_of_one_file() {
+    let sim = disk_with(b"..");
+    let (old, new) = (Path::new("/a"), Path::new("/b"));
+    sim.link(old, new).unwrap();
+    assert!(sim.link(old, new).is_err(), "the name is taken");
+    assert_eq!(sim.used(), 2, "one file");
+    let found = contents(&states_at(&sim, sim.mark()), "/b");
+    assert_eq!(found, [None, Some(b"..".to_vec())].into());
+    sim.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(contents(&states_at(&sim, sim.mark()), "/b"), [Some(b"..".to_vec())].into());
+    let after = sim.crash_states(&CrashOptions::default()).last().unwrap().disk();
+    for disk in [&sim, &after] {
+        disk.open(old, OpenMode::ReadWrite).unwrap().write_at(b"X", 0).unwrap();
+        assert_eq!(disk.snapshot()[new], b"X.");
+        disk.remove(old).unwrap();
+        assert_eq!(disk.snapshot()[new], b"X.");
+    }
+}
+
+/// Goal: a copy is written, and is another file.
+#[test]
+fn a_copy_is_another_file() {
+    let sim = disk_with(b"..");
+    let copy = sim.copy(Path::new("/a"), Path::new("/b")).unwrap();
+    let found = contents(&states_at(&sim, sim.mark()), "/b");
+    for expected in [None, Some(b"".to_vec()), Some(b"\0\0".to_vec()), Some(b"..".to_vec())] {
+        assert!(found.contains(&expected), "{expected:?} is missing in {found:?}");
+    }
+    copy.write_at(b"X", 0).unwrap();
+    assert_eq!(sim.snapshot()[Path::new("/a")], b"..");
+    assert!(sim.copy(Path::new("/none"), Path::new("/c")).is_err());
+}

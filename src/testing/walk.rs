@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::content::Content;
 use super::rng::Rng;
-use super::sim::{FileId, Image, Name, Op};
+use super::sim::{FileId, Image, Name, Op, Places};
 
 /// A set of free operations, by their place in [`Walk::free`].
 #[derive(Clone, Debug)]
@@ -120,9 +120,13 @@ impl Walk {
     pub(super) fn new(base: &Image) -> Self {
         let tree = Tree { names: BTreeMap::new(), dirs: base.dirs.clone() };
         let mut walk = Walk { tree, files: Vec::new(), pending: Vec::new(), free: Vec::new() };
-        for (file, (name, content)) in base.files.iter().enumerate() {
+        let mut places = Places::default();
+        for (name, content) in &base.files {
+            let file = places.of(content, walk.files.len());
             walk.tree.names.insert(Arc::clone(name), file);
-            walk.files.push(WalkFile { durable: Arc::clone(content), pending: Vec::new() });
+            if file == walk.files.len() {
+                walk.files.push(WalkFile { durable: Arc::clone(content), pending: Vec::new() });
+            }
         }
         walk
     }
@@ -141,6 +145,7 @@ impl Walk {
                 self.free.push(number);
             }
             op @ (Op::Create { .. }
+            | Op::Link { .. }
             | Op::Rename { .. }
             | Op::Remove { .. }
             | Op::MakeDir { .. }) => {
@@ -195,7 +200,12 @@ impl Walk {
         }
         let torn = choice.tear.and_then(|tear| Some((*self.free.get(tear.slot)?, tear)));
         let mut image = Image { files: BTreeMap::new(), dirs: tree.dirs };
+        let mut built: BTreeMap<FileId, Arc<Content>> = BTreeMap::new();
         for (name, file) in tree.names {
+            if let Some(content) = built.get(&file) {
+                image.files.insert(name, Arc::clone(content));
+                continue;
+            }
             let WalkFile { durable, pending } = &self.files[file];
             let mut content = Arc::clone(durable);
             for pending in pending.iter().filter(|p| survives(p)) {
@@ -204,6 +214,7 @@ impl Walk {
                     if pending.fate == Fate::Fixed { Reach::Extends } else { Reach::Clipped };
                 apply(Arc::make_mut(&mut content), &ops[pending.op], tear, reach);
             }
+            built.insert(file, Arc::clone(&content));
             image.files.insert(name, content);
         }
         image
@@ -213,7 +224,7 @@ impl Walk {
 impl Tree {
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Create { name, file } => {
+            Op::Create { name, file } | Op::Link { name, file } => {
                 self.names.insert(Arc::clone(name), *file);
             }
             Op::Rename { from, to, file } => {
@@ -247,9 +258,10 @@ impl Tree {
 /// The directory whose sync makes an operation on names durable.
 fn parent_of(op: &Op) -> Option<&Path> {
     match op {
-        Op::Create { name, .. } | Op::Remove { name } | Op::MakeDir { name } => {
-            Path::new(name).parent()
-        }
+        Op::Create { name, .. }
+        | Op::Link { name, .. }
+        | Op::Remove { name }
+        | Op::MakeDir { name } => Path::new(name).parent(),
         Op::Rename { to, .. } => Path::new(to).parent(),
         _ => None,
     }

@@ -98,6 +98,28 @@ impl Vfs for MemVfs {
         self.files.lock().remove(path).map(drop).ok_or_else(|| not_found(path))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut files = self.files.lock();
+        let file = files.get(from).cloned().ok_or_else(|| not_found(from))?;
+        if files.contains_key(to) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "file exists"));
+        }
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Arc<dyn File>> {
+        let mut files = self.files.lock();
+        let file = files.get(from).ok_or_else(|| not_found(from))?;
+        let bytes = RwLock::new(file.bytes.read().clone());
+        if files.contains_key(to) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "file exists"));
+        }
+        let copy = Arc::new(MemFile { bytes });
+        files.insert(to.to_owned(), Arc::clone(&copy));
+        Ok(Arc::new(MemHandle(copy)))
+    }
+
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }

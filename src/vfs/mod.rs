@@ -12,6 +12,8 @@
 //! - A name (create, rename, remove) is durable once a later [`Vfs::sync_dir`] of its directory
 //!   returned `Ok`.
 //! - After a failed sync nothing is known about the bytes written since the last good one.
+//! - A hard link is a name like any other: durable once its directory was synced. The bytes behind
+//!   it are those of the one file that both names stand for, and as durable as they are.
 
 pub mod mem;
 #[expect(unsafe_code, reason = "the one place where files are mapped; see each SAFETY note")]
@@ -55,6 +57,24 @@ pub trait Vfs: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Open handles and maps of it stay usable.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives the file at `from` a second name, `to`, which must not exist: a hard link. Both names
+    /// stand for one file afterwards; the engine links only files that are never written again.
+    ///
+    /// Default: [`io::ErrorKind::Unsupported`]. Callers copy then, as they do after any other error.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Creates `to`, which must not exist, as a copy of the whole file at `from` that shares its
+    /// blocks until one of the two is written to. The copy is durable as if it had been written:
+    /// after a sync of it and of its directory.
+    ///
+    /// Default: [`io::ErrorKind::Unsupported`], as where the file system cannot do it: nothing was
+    /// created then, and callers copy byte by byte.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Arc<dyn File>> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes all names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock named by `path`, creating its file if needed, and writes `note`

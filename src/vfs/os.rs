@@ -60,6 +60,24 @@ impl Vfs for OsVfs {
         fs::remove_file(path)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Arc<dyn File>> {
+        let source = fs::File::open(from)?;
+        let copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
+        match rustix::fs::ioctl_ficlone(&copy, &source) {
+            Ok(()) => Ok(Arc::new(OsFile(copy))),
+            Err(e) => {
+                // Empty, and nobody knows of it.
+                let _ = fs::remove_file(to);
+                Err(io::Error::new(io::ErrorKind::Unsupported, e))
+            }
+        }
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         // Windows cannot open a directory as a file and needs no such sync.
         if cfg!(unix) { fs::File::open(dir)?.sync_all() } else { Ok(()) }
