@@ -83,8 +83,9 @@ pub mod vfs;
 #[cfg(feature = "stores")]
 pub use context::StorageContext;
 pub use engine::{
-    BatchOp, Collection, CollectionOptions, Commit, Compression, Corruption, Db, Durability, Entry,
-    OpenError, Options, Pending, PersistOptions, ReadError, ReadMode, RecoveryReport, Retention,
-    Snapshot, SnapshotError, SnapshotInfo, Stats, ValueRef, Verify, WriteBatch, WriteError,
+    BackupError, BackupOptions, BackupProgress, BackupReport, BatchOp, Collection,
+    CollectionOptions, Commit, Compression, Corruption, Db, Durability, Entry, OpenError, Options,
+    Pending, PersistOptions, ReadError, ReadMode, RecoveryReport, Retention, Snapshot,
+    SnapshotError, SnapshotInfo, Stats, ValueRef, Verify, WriteBatch, WriteError,
 };
 pub use sink::{Sink, SinkOptions};

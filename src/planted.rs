@@ -120,6 +120,12 @@ mod registry {
         /// A clear forgets that older records of its collection are gone when the store is
         /// reopened.
         ClearForgottenOnReplay,
+        /// Frames behind the place where a log was closed are taken for its own.
+        FramesBehindCloseCount,
+        /// A backup's manifest is written before its segments are synced.
+        BackupNotSynced,
+        /// A segment that the earlier backup lists as unsealed is replaced by a link.
+        TailLinked,
     }
 
     /// True if `bug` is switched on for the running thread.

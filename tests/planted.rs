@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
-    CrashTest, Damage, FaultTest, Moment, Outcomes, Specimen, Violation,
+    BackupTest, CrashTest, Damage, FaultTest, Moment, Outcomes, Specimen, Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{Durability, Options, WriteBatch};
@@ -89,9 +89,21 @@ fn full_disk() -> Result<(), Violation> {
     Ok(())
 }
 
+/// Backups that a power cut interrupts.
+fn backups() -> Result<(), Violation> {
+    let options = CrashOptions { subsets_max: 4, samples: 4, contexts: 0, tears: 2, seed: 1 };
+    let mut test = BackupTest::new(options);
+    (1..12).try_for_each(|seed| test.crash(seed))
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 4] =
-    [("full disk", full_disk), ("crashes", crashes), ("damage", damage), ("faults", faults)];
+const PROBES: [Probe; 5] = [
+    ("full disk", full_disk),
+    ("crashes", crashes),
+    ("damage", damage),
+    ("backups", backups),
+    ("faults", faults),
+];
 
 /// The test that finds something, and what; a panic of the store is a find too.
 fn find() -> Option<(&'static str, String)> {

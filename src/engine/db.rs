@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backup::{BackupError, BackupOptions, BackupReport};
 use super::batch::WriteBatch;
 use super::catalog::CollectionState;
 use super::check::{CheckOptions, CheckReport};
@@ -427,6 +428,43 @@ impl Db {
     /// As [`Db::check`].
     pub fn check_with(&self, options: CheckOptions<'_>) -> Result<CheckReport, ReadError> {
         self.inner.core.check(options)
+    }
+
+    /// Makes the store in `dir` a backup of this one, while both are used: reads and writes go on,
+    /// and what is written meanwhile is not part of it. The result is a store that opens and holds
+    /// the state at the sequence number in the report. If `dir` holds an earlier backup of this
+    /// store, only what is new is moved; until the new one is complete, the earlier one stands.
+    /// A backup that was interrupted goes on where it stopped when it is made again.
+    ///
+    /// Works on a store that is open for reading only as well, with what it saw at its open.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let temp = tempfile::tempdir()?;
+    /// # let (dir, target) = (temp.path().join("store"), temp.path().join("backup"));
+    /// use siltstone::{BackupOptions, Db};
+    ///
+    /// let db = Db::open(&dir)?;
+    /// db.put("nodes", b"n1", b"some text")?;
+    /// let report = db.backup_to(&target, BackupOptions::new())?;
+    /// db.put("nodes", b"n1", b"later")?;
+    ///
+    /// let backup = Db::open(&target)?;
+    /// assert_eq!(&*backup.get("nodes", b"n1")?.unwrap(), b"some text");
+    /// assert_eq!(backup.stats().next_seqno, report.seqno);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`BackupError`]: the store itself is not affected by any, but for a sync of it that
+    /// fails, which is met as in [`WriteError::Poisoned`].
+    pub fn backup_to(
+        &self,
+        dir: impl AsRef<Path>,
+        options: BackupOptions,
+    ) -> Result<BackupReport, BackupError> {
+        self.inner.core.backup_to(dir.as_ref(), &options)
     }
 
     /// Makes everything durable, cuts the preallocated end off the log and notes in the manifest

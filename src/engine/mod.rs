@@ -3,6 +3,7 @@
 //! Read [`Db::write`] for the write path (`commit.rs`), [`Db::get`] for the read path (`read.rs`),
 //! [`Db::open_with`] for the open path (`open.rs`, `recovery.rs`, `tail.rs`, `load.rs`).
 
+mod backup;
 mod batch;
 mod catalog;
 mod check;
@@ -35,6 +36,7 @@ mod tail;
 mod value;
 
 pub use crate::format::config::{CollectionOptions, Compression};
+pub use backup::{BackupError, BackupOptions, BackupProgress, BackupReport};
 pub use batch::{BatchOp, WriteBatch};
 pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;

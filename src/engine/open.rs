@@ -347,7 +347,7 @@ impl Core {
 
 /// Makes the name of the store's directory durable, and those of the directories above it: any of
 /// them may have been created with it, by this open or by one that was interrupted.
-fn sync_dirs_above(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn sync_dirs_above(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
     for above in dir.ancestors().skip(1) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match vfs.sync_dir(above) {
@@ -364,7 +364,7 @@ fn is_not_ours(e: &std::io::Error) -> bool {
     matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported)
 }
 
-fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
+pub(super) fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
     let path = dir.join(LOCK_NAME);
     match vfs.lock(&path, &std::process::id().to_string()) {
         Ok(Ok(guard)) => Ok(guard),

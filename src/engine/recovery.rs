@@ -318,10 +318,15 @@ impl Core {
                 None => unsealed.push((segment, state.len)),
             }
         }
+        let (epoch_max, is_clean) = {
+            let manifest = self.manifest.lock();
+            (manifest.state.epoch, manifest.state.is_clean)
+        };
         let start = TailStart {
             watermark,
+            closed_at: is_clean.then_some(watermark),
             expected: sealed_next,
-            epoch_max: self.manifest.lock().state.epoch,
+            epoch_max,
             hash_seed: self.hash_seed,
         };
         let tail = scan_tail(unsealed, start, &self.dir, report)?;
@@ -417,6 +422,7 @@ impl Core {
     fn rescan_sealed(&self, segment: &Arc<Segment>, seal: &Seal) -> Result<Vec<Hint>, OpenError> {
         let start = TailStart {
             watermark: seal.next,
+            closed_at: None,
             expected: seal.first,
             epoch_max: u32::MAX,
             hash_seed: self.hash_seed,

@@ -46,7 +46,7 @@ pub(super) struct TailSegment {
 const WINDOW: u64 = 1 << 20;
 
 /// A buffer over a segment's file that moves forward.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     segment: &'a Segment,
     file_len: u64,
     start: u64,
@@ -55,11 +55,16 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(segment: &'a Segment) -> Result<Self, IoError> {
-        Ok(Window { segment, file_len: segment.file_len()?, start: 0, buf: Vec::new() })
+        Ok(Self::up_to(segment, segment.file_len()?))
+    }
+
+    /// Shows the first `len` bytes only.
+    pub(super) fn up_to(segment: &'a Segment, len: u64) -> Self {
+        Window { segment, file_len: len, start: 0, buf: Vec::new() }
     }
 
     /// The bytes from `offset`: at least `len` of them, unless the file ends before.
-    fn at(&mut self, offset: u64, len: u64) -> Result<&[u8], IoError> {
+    pub(super) fn at(&mut self, offset: u64, len: u64) -> Result<&[u8], IoError> {
         let end = (offset + len).min(self.file_len);
         let have = self.start..self.start + self.buf.len() as u64;
         if !(have.contains(&offset) && end <= have.end) && offset < end {
@@ -88,6 +93,9 @@ enum End {
 pub(super) struct TailStart {
     /// Everything below it is durable, says the manifest.
     pub(super) watermark: u64,
+    /// The log was closed at this sequence number: frames from there on are not its own. They can
+    /// be there in a backup that a later one was interrupted over, which brings more of the log.
+    pub(super) closed_at: Option<u64>,
     /// Sequence number of the tail's first record.
     pub(super) expected: u64,
     /// No frame can have a later epoch.
@@ -225,6 +233,9 @@ impl Scanner {
                 Step::Bad(at, what) => return Ok(End::Open(at, what)),
             };
             want = FRAME_HEADER_LEN as u64;
+            if self.is_behind_close(&frame.header) {
+                return Ok(End::Open(0, "frame behind the end of a log that was closed"));
+            }
             if frame.header.epoch > self.start.epoch_max {
                 let what = format!(
                     "epoch {}, the manifest knows {}",
@@ -299,6 +310,7 @@ impl Scanner {
         mut offset: u64,
     ) -> Result<bool, OpenError> {
         let mut is_dirty = false;
+        let is_behind_close = self.start.closed_at.is_some_and(|end| self.expected >= end);
         let salt = window.segment.salt;
         while offset < window.file_len {
             let bytes = window.at(offset, WINDOW)?;
@@ -307,6 +319,9 @@ impl Scanner {
             }
             if bytes.iter().any(|b| *b != 0) {
                 is_dirty = true;
+                if is_behind_close && !planted!(FramesBehindCloseCount) {
+                    return Ok(true);
+                }
                 for at in (0..bytes.len()).step_by(8) {
                     let Some(rest) = bytes.get(at..) else { break };
                     let Some(header) = FrameHeader::verify(rest, salt, offset + at as u64) else {
@@ -330,7 +345,17 @@ impl Scanner {
         let read = next.read_at(&mut bytes, SEGMENT_HEADER_LEN)?;
         let header =
             FrameHeader::verify(bytes.get(..read).unwrap_or(&[]), next.salt, SEGMENT_HEADER_LEN);
-        Ok(header.is_some_and(|h| h.base == self.expected || planted!(SequenceGapAccepted)))
+        Ok(header.is_some_and(|h| {
+            !self.is_behind_close(&h) && h.base == self.expected || planted!(SequenceGapAccepted)
+        }))
+    }
+
+    /// True for a frame that is not part of a log that was closed before it. An end frame holds
+    /// nothing, and belongs to the log if no later open has written it.
+    fn is_behind_close(&self, header: &FrameHeader) -> bool {
+        let is_later = self.start.closed_at.is_some_and(|end| header.base >= end);
+        let is_end = header.kind == FrameKind::End && header.epoch <= self.start.epoch_max;
+        is_later && !is_end && !planted!(FramesBehindCloseCount)
     }
 
     /// Decides what the end of the log means.

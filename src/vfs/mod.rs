@@ -60,7 +60,7 @@ pub trait Vfs: Send + Sync + 'static {
     /// Gives the file at `from` a second name, `to`, which must not exist: a hard link. Both names
     /// stand for one file afterwards; the engine links only files that are never written again.
     ///
-    /// Default: [`io::ErrorKind::Unsupported`]. Callers copy then, as they do after any other error.
+    /// Default: [`io::ErrorKind::Unsupported`]. After any error, callers copy.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())

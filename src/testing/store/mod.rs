@@ -2,6 +2,7 @@
 //! [`SimVfs`](super::SimVfs), and looked at from every side. What the tests of this repository do
 //! is here, so that fuzz targets and planted bugs go through the same code.
 
+mod backup;
 mod crash;
 mod damage;
 mod faults;
@@ -9,6 +10,7 @@ mod resign;
 mod run;
 mod workload;
 
+pub use backup::{BackupTally, BackupTest};
 pub use crash::{CrashTest, Tally};
 pub use damage::{Damage, Outcomes, Specimen};
 pub use faults::{FaultTally, FaultTest, Moment};

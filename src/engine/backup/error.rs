@@ -1,0 +1,93 @@
+//! Why a backup failed.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::engine::error::{Corruption, OpenError, ReadError};
+use crate::vfs::IoError;
+
+/// Why a backup failed. The store is as it was, and goes on. The target holds what it held before,
+/// or the new backup; another backup into it goes on where this one stopped.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The storage failed. Retry: when its cause is gone.
+    Io(IoError),
+    /// What was to be backed up, or what was written, is damaged.
+    Damaged(Corruption),
+    /// The target holds another store, or segments of one. Nothing was changed there.
+    Foreign {
+        /// The target.
+        dir: PathBuf,
+    },
+    /// The target holds this store, but not as it was earlier: it has been written to since, or
+    /// the store itself has gone back. Nothing was changed there: back up into another directory.
+    Diverged {
+        /// The target.
+        dir: PathBuf,
+        /// What shows it.
+        what: String,
+    },
+    /// The target, or the result, does not open as a store.
+    Target(OpenError),
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackupError::Io(e) => {
+                write!(f, "backup failed, the target holds what it held or is incomplete: {e}")
+            }
+            BackupError::Damaged(e) => write!(f, "backup failed: {e}"),
+            BackupError::Foreign { dir } => write!(
+                f,
+                "{} holds another store; nothing was changed, choose another target",
+                dir.display()
+            ),
+            BackupError::Diverged { dir, what } => write!(
+                f,
+                "{} holds no earlier state of this store ({what}); nothing was changed, choose \
+                 another target",
+                dir.display()
+            ),
+            BackupError::Target(e) => write!(f, "the target of the backup: {e}"),
+        }
+    }
+}
+
+impl Error for BackupError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BackupError::Io(e) => Some(e),
+            BackupError::Damaged(e) => Some(e),
+            BackupError::Target(e) => Some(e),
+            BackupError::Foreign { .. } | BackupError::Diverged { .. } => None,
+        }
+    }
+}
+
+impl From<IoError> for BackupError {
+    fn from(e: IoError) -> Self {
+        BackupError::Io(e)
+    }
+}
+
+impl From<OpenError> for BackupError {
+    fn from(e: OpenError) -> Self {
+        match e {
+            OpenError::Io(e) => BackupError::Io(e),
+            e => BackupError::Target(e),
+        }
+    }
+}
+
+impl From<ReadError> for BackupError {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Io(e) => BackupError::Io(e),
+            ReadError::Corrupt(e) => BackupError::Damaged(e),
+            e @ ReadError::Unsupported(_) => BackupError::Target(e.into()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The store at one moment, for a backup.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::BackupError;
+use crate::engine::core::{Core, Log};
+use crate::engine::error::WriteError;
+use crate::engine::manifest::ManifestFile;
+use crate::engine::recovery::{Case, refuse};
+use crate::engine::segments::Segment;
+use crate::engine::tail::Window;
+use crate::format::manifest::{FILE_NAME, Seal, State};
+use crate::format::record::{FRAME_HEADER_LEN, FrameKind};
+use crate::format::scan::{Step, frame_at};
+use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId};
+
+/// How many numbers of segments a backup leaves to its source. The source gives them out after the
+/// backup was made, and a later backup that is interrupted leaves files with these numbers, which
+/// an open of the earlier one must know to be dead. A backup that is written to as a store of its
+/// own starts behind them, so that its segments are never taken for those of the source.
+pub(crate) const RESERVED_IDS: u64 = 1 << 32;
+
+/// How many opens a backup leaves to its source, for the same reason: what the two write to the
+/// segment that they share differs in its epoch.
+const RESERVED_EPOCHS: u32 = 1 << 16;
+
+/// A segment's number has 16 digits in its file name.
+const ID_MAX: u64 = 9_999_999_999_999_999;
+
+/// What a backup holds. While it lives, none of its segments is removed.
+pub(crate) struct Frozen {
+    pub(crate) store: StoreId,
+    /// The manifest of the backup.
+    pub(crate) state: State,
+    pub(crate) segments: Vec<FrozenSegment>,
+    /// The backup holds every record with a smaller sequence number.
+    pub(crate) seqno: u64,
+}
+
+/// One segment of a backup.
+pub(crate) struct FrozenSegment {
+    pub(in crate::engine) segment: Arc<Segment>,
+    /// Bytes of the file that belong to the backup.
+    pub(crate) len: u64,
+    /// Its extent, if it was sealed.
+    pub(crate) seal: Option<Seal>,
+}
+
+impl FrozenSegment {
+    /// Its number.
+    pub(crate) fn id(&self) -> u64 {
+        self.segment.id
+    }
+}
+
+impl Core {
+    /// Notes what the store holds now, makes it durable, and verifies the tail of the log.
+    pub(crate) fn freeze(&self) -> Result<Frozen, BackupError> {
+        let mut frozen = self.note_segments()?;
+        self.sync_noted(&frozen)?;
+        frozen.end_with_whole_batch()?;
+        frozen.into_backup(self)
+    }
+
+    /// The list of segments and the end of the log, at one moment.
+    fn note_segments(&self) -> Result<Frozen, BackupError> {
+        // Writers wait for the log lock, and the manifest's is held while an edit is synced: better
+        // to come back than to make them wait for that.
+        const TRIES: usize = 32;
+        for _ in 0..TRIES {
+            let log = self.log.lock();
+            if let Some(manifest) = self.manifest.try_lock() {
+                return self.note_locked(&log, &manifest);
+            }
+            drop(log);
+            drop(self.manifest.lock());
+        }
+        let log = self.log.lock();
+        self.note_locked(&log, &self.manifest.lock())
+    }
+
+    fn note_locked(&self, log: &Log, manifest: &ManifestFile) -> Result<Frozen, BackupError> {
+        let state = manifest.state.clone();
+        let mut all = self.segments.all();
+        all.sort_unstable_by_key(|s| s.id);
+        let mut segments = Vec::with_capacity(state.segments.len());
+        for listed in &state.segments {
+            let Ok(place) = all.binary_search_by_key(&listed.id, |s| s.id) else {
+                // A reader leaves out what lies behind the end of the log.
+                if listed.seal.is_none() && self.options.read_only {
+                    continue;
+                }
+                let what = format!("segment {} is listed, and not open", listed.id);
+                return Err(refuse(Case::Inconsistent, &self.dir, 0, what).into());
+            };
+            let Some(segment) = all.get(place).cloned() else { continue };
+            let len = listed.seal.map_or_else(|| segment.end(), |seal| seal.file_len);
+            segments.push(FrozenSegment { segment, len, seal: listed.seal });
+        }
+        // Prepared, and not written to yet.
+        segments.retain(|s| s.seal.is_some() || s.len > SEGMENT_HEADER_LEN);
+        Ok(Frozen { store: self.store_id, state, segments, seqno: log.next_seqno })
+    }
+
+    /// Makes durable in the source what the backup will hold: a backup that is ahead of what a
+    /// power cut leaves of its source would be no earlier state of it.
+    fn sync_noted(&self, frozen: &Frozen) -> Result<(), BackupError> {
+        if !self.options.read_only {
+            return match self.sync_upto(frozen.seqno) {
+                // A store with a failing disk is to be backed up all the more. What can be read of
+                // the tail is verified.
+                Ok(()) | Err(WriteError::Poisoned(_)) => Ok(()),
+                Err(e) => Err(BackupError::Io(crate::vfs::IoError::new(
+                    "sync",
+                    &self.dir,
+                    std::io::Error::other(e.to_string()),
+                ))),
+            };
+        }
+        for tail in frozen.segments.iter().filter(|s| s.seal.is_none()) {
+            match tail.segment.sync() {
+                // Some systems sync only what is open for writing.
+                Err(e) if e.source.kind() == std::io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Frozen {
+    /// Verifies the frames of the tail, and leaves out those of a batch whose last frame is not
+    /// there: it was given up, or its writer is just writing it.
+    fn end_with_whole_batch(&mut self) -> Result<(), BackupError> {
+        // Where the last whole batch ends: in which unsealed segment, and at which byte of it.
+        let mut end = (None, 0, self.state.sealed_next);
+        let mut is_in_batch = false;
+        for frozen in self.segments.iter().filter(|s| s.seal.is_none()) {
+            let segment = &frozen.segment;
+            let mut window = Window::up_to(segment, frozen.len);
+            let mut offset = SEGMENT_HEADER_LEN;
+            let mut want = FRAME_HEADER_LEN as u64;
+            while offset < frozen.len {
+                let frame = match frame_at(window.at(offset, want)?, segment.salt, offset) {
+                    Step::Frame(frame) => frame,
+                    Step::More(len) if len > want && offset + len <= frozen.len => {
+                        want = len;
+                        continue;
+                    }
+                    Step::More(_) => {
+                        let what = "frame reaches behind the end of the log";
+                        return Err(BackupError::Damaged(segment.corruption(offset, what)));
+                    }
+                    Step::Bad(at, what) => {
+                        return Err(BackupError::Damaged(segment.corruption(offset + at, what)));
+                    }
+                };
+                want = FRAME_HEADER_LEN as u64;
+                offset += frame.len();
+                let next = frame.header.base + u64::from(frame.header.count);
+                if frame.header.kind == FrameKind::Batch {
+                    is_in_batch = !frame.header.last;
+                }
+                if !is_in_batch {
+                    end = (Some(segment.id), offset, next);
+                }
+            }
+        }
+        let (last, len, seqno) = end;
+        self.segments.retain_mut(|s| {
+            if Some(s.id()) == last {
+                s.len = len;
+            }
+            s.seal.is_some() || Some(s.id()) <= last
+        });
+        self.seqno = seqno;
+        Ok(())
+    }
+
+    /// Turns what was noted into the manifest of a backup: a store that was closed in order, and
+    /// whose next open is one that the source will never have had.
+    fn into_backup(mut self, core: &Core) -> Result<Frozen, BackupError> {
+        let state = &mut self.state;
+        state.is_clean = true;
+        state.watermark = self.seqno;
+        let epoch = state.epoch.checked_add(RESERVED_EPOCHS).filter(|e| *e < u32::MAX);
+        let next = state.next_segment.checked_add(RESERVED_IDS).filter(|id| *id < ID_MAX);
+        let (Some(epoch), Some(next)) = (epoch, next) else {
+            let what = "the numbers of opens or segments are used up";
+            let path = core.dir.join(FILE_NAME);
+            return Err(refuse(Case::Inconsistent, &path, 0, what).into());
+        };
+        (state.epoch, state.next_segment) = (epoch, next);
+        let lens: HashMap<u64, u64> = self.segments.iter().map(|s| (s.id(), s.len)).collect();
+        state.segments.retain_mut(|listed| {
+            let len = lens.get(&listed.id);
+            listed.len = len.copied().unwrap_or_default();
+            len.is_some()
+        });
+        Ok(self)
+    }
+}

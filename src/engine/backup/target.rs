@@ -1,0 +1,277 @@
+//! The target of a backup: what it holds, whether that is an earlier state of the store, and what
+//! of it can stay.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::frozen::{Frozen, FrozenSegment, RESERVED_IDS};
+use super::{BackupError, BackupOptions};
+use crate::engine::manifest;
+use crate::engine::open::{sync_dirs_above, take_lock};
+use crate::engine::segments::Segment;
+use crate::format::manifest::{Seal, State};
+use crate::format::record::FRAME_HEADER_LEN;
+use crate::format::segment::{
+    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
+    parse_file_name,
+};
+use crate::vfs::{File, IoError, LockGuard, OpenMode, Vfs, read_full_at};
+
+/// What a file that is being written ends in, behind the name that it will have.
+pub(super) const TEMP_SUFFIX: &str = ".tmp";
+
+/// A locked target.
+pub(super) struct Target<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    _lock: Box<dyn LockGuard>,
+}
+
+/// What is done about one segment.
+pub(super) struct Step<'a> {
+    pub(super) frozen: &'a FrozenSegment,
+    pub(super) action: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// The target has it.
+    Keep,
+    /// It gets a second name in the target, or is copied where that cannot be.
+    Link,
+    Copy,
+}
+
+impl<'a> Target<'a> {
+    /// Creates the directory if need be, and keeps everybody else from writing there.
+    pub(super) fn lock(vfs: &'a dyn Vfs, dir: &'a Path) -> Result<Self, BackupError> {
+        vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
+        let lock = take_lock(vfs, dir)?;
+        Ok(Target { vfs, dir, _lock: lock })
+    }
+
+    /// Compares the target with `frozen` and says what is to be done about each segment. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`BackupError::Foreign`] and [`BackupError::Diverged`], if the target holds anything but an
+    /// earlier state of the same store.
+    pub(super) fn examine<'f>(
+        &self,
+        frozen: &'f Frozen,
+        options: &BackupOptions,
+    ) -> Result<Vec<Step<'f>>, BackupError> {
+        let old = match manifest::read(self.vfs, self.dir)? {
+            Some(read) if read.store != frozen.store => return Err(self.foreign()),
+            Some(read) => self.check_state(read.state, frozen)?,
+            None => {
+                self.check_stray(frozen)?;
+                sync_dirs_above(self.vfs, self.dir)?;
+                State::new()
+            }
+        };
+        let mut steps = Vec::with_capacity(frozen.segments.len());
+        for segment in &frozen.segments {
+            let action = match self.examine_segment(segment, &old)? {
+                Action::Link if options.copy_all => Action::Copy,
+                action => action,
+            };
+            steps.push(Step { frozen: segment, action });
+        }
+        Ok(steps)
+    }
+
+    fn foreign(&self) -> BackupError {
+        BackupError::Foreign { dir: self.dir.to_owned() }
+    }
+
+    fn diverged(&self, what: impl Into<String>) -> BackupError {
+        BackupError::Diverged { dir: self.dir.to_owned(), what: what.into() }
+    }
+
+    /// A backup is a store that was closed, and holds less than its source.
+    fn check_state(&self, old: State, frozen: &Frozen) -> Result<State, BackupError> {
+        if !old.is_clean {
+            return Err(self.diverged("it is in use as a store of its own"));
+        }
+        if old.watermark > frozen.seqno {
+            return Err(self.diverged(format!(
+                "it ends at sequence number {}, the store at {}",
+                old.watermark, frozen.seqno
+            )));
+        }
+        // Segments are made with growing numbers, and those of a backup start far above.
+        let made = frozen.state.next_segment.saturating_sub(RESERVED_IDS);
+        if let Some(own) = old.segments.last().filter(|s| s.id >= made) {
+            return Err(self.diverged(format!("segment {} is its own", own.id)));
+        }
+        Ok(old)
+    }
+
+    /// Segments without a manifest must be what an interrupted backup of this store left.
+    fn check_stray(&self, frozen: &Frozen) -> Result<(), BackupError> {
+        for name in self.names()? {
+            if parse_file_name(&name).is_none() {
+                continue;
+            }
+            let Some(file) = self.open(&self.dir.join(&name))? else { continue };
+            let bytes = self.read(&*file, &name, 0, SEGMENT_HEADER_LEN)?;
+            if let Ok((header, _)) = SegmentHeader::decode(&bytes)
+                && header.store != frozen.store
+            {
+                return Err(self.foreign());
+            }
+        }
+        Ok(())
+    }
+
+    fn examine_segment(&self, new: &FrozenSegment, old: &State) -> Result<Action, BackupError> {
+        let path = self.dir.join(file_name(new.id()));
+        let found = self.open(&path)?;
+        let listed = old.segments.binary_search_by_key(&new.id(), |s| s.id);
+        let listed = listed.ok().and_then(|place| old.segments.get(place));
+        let has_same = match (&found, new.seal) {
+            (Some(found), Some(seal)) => self.is_same_sealed(&**found, &new.segment, &seal)?,
+            _ => false,
+        };
+        let differs = || self.diverged(format!("segment {} is another one there", new.id()));
+        match (listed, new.seal) {
+            _ if has_same => Ok(Action::Keep),
+            (None, Some(_)) => Ok(Action::Link),
+            (None, None) => Ok(Action::Copy),
+            (Some(listed), seal) => match (listed.seal, seal) {
+                (Some(there), Some(here)) if there == here => {
+                    // The same extent: it is another segment, or a damaged one.
+                    match found {
+                        Some(found) if self.is_whole(&*found, new.id(), &here)? => Err(differs()),
+                        _ => Ok(Action::Link),
+                    }
+                }
+                (Some(_), _) => Err(differs()),
+                (None, _) if listed.len > new.len => Err(differs()),
+                (None, _) => match found {
+                    Some(found) if !self.starts_alike(&*found, &new.segment, listed.len)? => {
+                        Err(differs())
+                    }
+                    _ if planted!(TailLinked) && seal.is_some() => Ok(Action::Link),
+                    // Never a link: an open of the earlier backup would cut it.
+                    _ => Ok(Action::Copy),
+                },
+            },
+        }
+    }
+
+    /// True if the file is the sealed segment. Its header has store, number and open; its footer
+    /// the checksum of its hints; its end frame the open that ended it.
+    fn is_same_sealed(
+        &self,
+        found: &dyn File,
+        segment: &Segment,
+        seal: &Seal,
+    ) -> Result<bool, BackupError> {
+        let name = file_name(segment.id);
+        let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(&name), e))?;
+        if len != seal.file_len {
+            return Ok(false);
+        }
+        let end_frame = seal.data_end.saturating_sub(FRAME_HEADER_LEN as u64);
+        let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
+        let parts = [
+            (0, SEGMENT_HEADER_LEN),
+            (end_frame, FRAME_HEADER_LEN as u64),
+            (footer, SEGMENT_FOOTER_LEN),
+        ];
+        for (at, len) in parts {
+            let there = self.read(found, &name, at, len)?;
+            if there.len() as u64 != len || there != read_segment(segment, at, len)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// True if the file has the header and the length that its manifest gives it.
+    fn is_whole(&self, found: &dyn File, id: u64, seal: &Seal) -> Result<bool, BackupError> {
+        let name = file_name(id);
+        let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(&name), e))?;
+        let bytes = self.read(found, &name, 0, SEGMENT_HEADER_LEN)?;
+        let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
+        let footer = self.read(found, &name, footer, SEGMENT_FOOTER_LEN)?;
+        Ok(SegmentHeader::decode(&bytes).is_ok_and(|(header, salt)| {
+            header.id == id
+                && len == seal.file_len
+                && SegmentFooter::decode(&footer, salt).is_some()
+        }))
+    }
+
+    /// True if the first `len` bytes are those of the segment, as far as they are there.
+    fn starts_alike(
+        &self,
+        found: &dyn File,
+        segment: &Segment,
+        len: u64,
+    ) -> Result<bool, BackupError> {
+        const STRETCH: u64 = 1 << 20;
+        let name = file_name(segment.id);
+        let mut at = 0;
+        while at < len {
+            let part = STRETCH.min(len - at);
+            let there = self.read(found, &name, at, part)?;
+            let here = read_segment(segment, at, part)?;
+            if here.get(..there.len()) != Some(&there) {
+                return Ok(false);
+            }
+            at += part;
+        }
+        Ok(true)
+    }
+
+    /// Removes the segments that the new manifest does not list, and files that were never
+    /// finished. Returns how many. A power cut may bring them back: the next backup removes them.
+    pub(super) fn remove_leftovers(&self, frozen: &Frozen) -> Result<u64, BackupError> {
+        let mut removed = 0;
+        for name in self.names()? {
+            let segment = name.strip_suffix(TEMP_SUFFIX).unwrap_or(&name);
+            let Some(id) = parse_file_name(segment) else { continue };
+            let listed = &frozen.state.segments;
+            if segment == name && listed.binary_search_by_key(&id, |s| s.id).is_ok() {
+                continue;
+            }
+            let path = self.dir.join(&name);
+            self.vfs.remove(&path).map_err(|e| IoError::new("remove", path, e))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    fn names(&self) -> Result<Vec<String>, BackupError> {
+        Ok(self.vfs.list(self.dir).map_err(|e| IoError::new("list", self.dir, e))?)
+    }
+
+    fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
+        match self.vfs.open(path, OpenMode::Read) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(IoError::new("open", path, e).into()),
+        }
+    }
+
+    /// Reads `len` bytes of a file in the target; fewer at its end.
+    fn read(&self, file: &dyn File, name: &str, at: u64, len: u64) -> Result<Vec<u8>, BackupError> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let path = || -> PathBuf { self.dir.join(name) };
+        let read =
+            read_full_at(file, &mut bytes, at).map_err(|e| IoError::new("read", path(), e))?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+/// Reads `len` bytes of a segment of the source; fewer at the end of its file.
+fn read_segment(segment: &Segment, at: u64, len: u64) -> Result<Vec<u8>, BackupError> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = segment.read_at(&mut bytes, at)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
