@@ -88,4 +88,5 @@ pub use engine::{
     Pending, PersistOptions, ReadError, ReadMode, RecoveryReport, Retention, Snapshot,
     SnapshotError, SnapshotInfo, Stats, ValueRef, Verify, WriteBatch, WriteError,
 };
+pub use engine::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
 pub use sink::{Sink, SinkOptions};

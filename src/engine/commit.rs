@@ -142,6 +142,7 @@ impl Core {
         drop(log);
         let applied = self.apply(&batch.buf, &stamped, &placed);
         self.applied.store(next_seqno, Ordering::Release);
+        self.feed.wake();
         drop(applying);
         for point in &applied.released {
             self.release_point(point);

@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::compression::Codecs;
 use super::durable::DurableSnapshots;
 use super::error::WriteError;
+use super::feed::FeedSignal;
 use super::manifest::ManifestFile;
 use super::options::Options;
 use super::points::Points;
@@ -61,6 +62,7 @@ pub(super) struct Core {
     pub(super) points: Points,
     pub(super) snapshots: DurableSnapshots,
     pub(super) sync: Syncer,
+    pub(super) feed: FeedSignal,
     pub(super) poison: Poison,
     pub(super) report: RecoveryReport,
     pub(super) appended_bytes: AtomicU64,

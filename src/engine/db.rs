@@ -97,6 +97,10 @@ impl Db {
         Ok(Db { inner: Arc::new(Inner { committer: Committer::default(), maintenance, core }) })
     }
 
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
     /// Applies `batch`, all of it or nothing, and makes it visible to reads. The batch is left as
     /// it was: it can be written again after an error, or reused after [`WriteBatch::reset`].
     ///

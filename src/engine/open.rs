@@ -22,6 +22,7 @@ use super::compression::Codecs;
 use super::core::{Core, Log};
 use super::durable::DurableSnapshots;
 use super::error::{OpenError, WriteError};
+use super::feed::FeedSignal;
 use super::manifest::{self, ManifestFile};
 use super::options::Options;
 use super::points::Points;
@@ -292,6 +293,7 @@ impl Core {
             points: Points::default(),
             snapshots: DurableSnapshots::default(),
             sync: Syncer::default(),
+            feed: FeedSignal::default(),
             poison: Poison::default(),
             report: RecoveryReport::default(),
             appended_bytes: AtomicU64::new(0),
@@ -306,7 +308,9 @@ impl Core {
             return Ok(());
         }
         let mut closed = self.closed.lock();
-        closed.get_or_insert_with(|| self.close_once()).clone()
+        let result = closed.get_or_insert_with(|| self.close_once()).clone();
+        self.feed.close();
+        result
     }
 
     fn close_once(&self) -> Result<(), WriteError> {

@@ -70,6 +70,7 @@ impl Core {
         log.unsynced.retain(|s| !full.iter().any(|synced| Arc::ptr_eq(s, synced)));
         drop(log);
         self.sync.durable.fetch_max(upto, Ordering::AcqRel);
+        self.feed.wake();
         self.sync.count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
