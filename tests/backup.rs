@@ -6,8 +6,14 @@
 #[macro_use]
 mod common;
 
-use siltstone::testing::store::BackupTest;
-use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use siltstone::testing::store::{BackupTest, fingerprint_of};
+use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, Fingerprint, Model};
+use siltstone::{BackupError, BackupOptions, Db, Durability, Options, WriteBatch};
 
 fn seeds() -> u64 {
     std::env::var("SILTSTONE_BACKUP_SEEDS").map_or(40, |n| n.parse().unwrap())
@@ -63,4 +69,313 @@ fn every_failing_call_leaves_the_earlier_backup_or_the_new_one() {
     }
     say!("backup faults: {:?}, 0 violations", test.tally);
     assert!(test.tally.errors > 100 * seeds());
+}
+
+/// A batch of a few records, some of them deletions, that follows from its number.
+fn batch(number: u64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for i in 0..1 + number % 7 {
+        let key = (number.wrapping_mul(0x9e37_79b9) + i) % 3000;
+        let collection = ["nodes", "hashes"][usize::from(key.is_multiple_of(3))];
+        if number % 11 == 3 {
+            batch.delete(collection, &key.to_le_bytes()).unwrap();
+        } else {
+            let len = usize::try_from(20 + key % 900).unwrap();
+            let mut value = vec![number as u8; len];
+            value[..8].copy_from_slice(&number.to_le_bytes());
+            batch.put(collection, &key.to_le_bytes(), &value).unwrap();
+        }
+    }
+    batch
+}
+
+fn options() -> Options {
+    Options::new().segment_len(256 << 10)
+}
+
+fn read_only(dir: &Path) -> Db {
+    options().read_only(true).create(false).open(dir).unwrap()
+}
+
+/// Opens a backup for reading, verifies it, and returns what is in it.
+fn verified(dir: &Path) -> Fingerprint {
+    let backup = read_only(dir);
+    let check = backup.check().unwrap();
+    assert!(check.is_ok(), "{:?}", check.defects);
+    fingerprint_of(&backup).unwrap()
+}
+
+/// Goal: a backup that is made while others write holds the state at the sequence number that it
+/// names. Method: one thread writes and notes what the store held at which number; backups into
+/// three targets go on meanwhile, and each is compared with what was noted.
+#[test]
+fn backups_during_an_ingest_hold_the_state_they_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = options().open(temp.path().join("store")).unwrap();
+    let done = AtomicBool::new(false);
+    let (history, made) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let (mut model, mut history) = (Model::default(), BTreeMap::new());
+            history.insert(1, model.fingerprint());
+            for number in 0.. {
+                let mut batch = batch(number);
+                let durability =
+                    if number % 50 == 0 { Durability::Sync } else { Durability::Buffered };
+                db.write(&mut batch, durability).unwrap();
+                model.apply(&batch);
+                history.insert(db.stats().next_seqno, model.fingerprint());
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            history
+        });
+        let mut made = Vec::new();
+        for round in 0..24 {
+            let target = temp.path().join(format!("backup-{}", round % 3));
+            let options = BackupOptions::new().hard_links(round % 3 != 1).verify(true);
+            let report = db.backup_to(&target, options).unwrap();
+            made.push((report, verified(&target)));
+        }
+        done.store(true, Ordering::Relaxed);
+        (writer.join().unwrap(), made)
+    });
+    for (report, print) in &made {
+        assert_eq!(history.get(&report.seqno), Some(print), "{report:?}");
+    }
+    let last = made[made.len() - 3..].iter().map(|(report, _)| report);
+    for (round, report) in last.enumerate() {
+        assert!(report.segments_kept > 0, "incremental: {report:?}");
+        assert!(report.segments_linked == 0 || round != 1, "{report:?}");
+    }
+    let seqno = made.last().map(|(report, _)| report.seqno);
+    say!("backups during an ingest: {} made, the last at sequence number {seqno:?}", made.len());
+}
+
+/// Goal: a backup and its store never change each other, although they share files. Method: both
+/// are opened for writing, overwritten and closed; sealed files stay equal and shared.
+#[cfg(unix)]
+#[test]
+fn linked_files_are_never_written_to() {
+    use std::os::unix::fs::MetadataExt;
+    let temp = tempfile::tempdir().unwrap();
+    let (store, target) = (temp.path().join("store"), temp.path().join("backup"));
+    let db = options().open(&store).unwrap();
+    for number in 0..2000 {
+        db.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    // A close seals what is full.
+    db.close().unwrap();
+    let db = options().open(&store).unwrap();
+    let report = db.backup_to(&target, BackupOptions::new()).unwrap();
+    let wanted = verified(&target);
+    assert!(report.segments_linked >= 3 && report.segments_copied >= 1, "{report:?}");
+    let shared = || -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap());
+        let linked = entries.filter(|entry| entry.metadata().unwrap().nlink() == 2);
+        let read = |entry: fs::DirEntry| {
+            (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+        };
+        linked.map(read).collect()
+    };
+    let before = shared();
+    assert_eq!(before.len() as u64, report.segments_linked);
+    for number in 2000..4000 {
+        db.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    assert!(verified(&target) == wanted, "writes to the store show in its backup");
+    let kept = fingerprint_of(&db).unwrap();
+    let backup = options().open(&target).unwrap();
+    for number in 4000..6000 {
+        backup.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    backup.close().unwrap();
+    db.close().unwrap();
+    let after = shared();
+    assert!(!after.is_empty() && after.iter().all(|(name, bytes)| before.get(name) == Some(bytes)));
+    assert!(verified(&store) == kept, "writes to the backup show in its store");
+    let db = options().open(&store).unwrap();
+    assert!(fingerprint_of(&db).unwrap() == kept);
+    let refused = db.backup_to(&target, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, BackupError::Diverged { .. }), "{refused}");
+}
+
+/// Goal: what is not an earlier state of the store is left alone.
+#[test]
+fn foreign_targets_are_refused_untouched() {
+    let temp = tempfile::tempdir().unwrap();
+    let fill = |name: &str, from: u64| {
+        let db = options().open(temp.path().join(name)).unwrap();
+        for number in from..from + 500 {
+            db.write(&mut batch(number), Durability::Buffered).unwrap();
+        }
+        db
+    };
+    let (one, other) = (fill("one", 0), fill("other", 0));
+    let target = temp.path().join("target");
+    other.backup_to(&target, BackupOptions::new()).unwrap();
+    let before = verified(&target);
+    let refused = one.backup_to(&target, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, BackupError::Foreign { .. }), "{refused}");
+    assert!(verified(&target) == before);
+    // What an interrupted backup of the other store left is none of ours either.
+    fs::remove_file(target.join("MANIFEST")).unwrap();
+    let refused = one.backup_to(&target, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, BackupError::Foreign { .. }), "{refused}");
+    other.backup_to(&target, BackupOptions::new()).unwrap();
+    assert!(verified(&target) == before);
+    // A target that somebody has open for writing, and the store itself.
+    let open = options().open(&target).unwrap();
+    assert!(matches!(
+        other.backup_to(&target, BackupOptions::new()),
+        Err(BackupError::Target(siltstone::OpenError::Locked { .. }))
+    ));
+    drop(open);
+    assert!(other.backup_to(temp.path().join("other"), BackupOptions::new()).is_err());
+    // A later state of the store.
+    let later = options().open(&target).unwrap();
+    drop(later);
+    let copy = temp.path().join("copy");
+    other.backup_to(&copy, BackupOptions::new()).unwrap();
+    for number in 0..100 {
+        other.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    other.backup_to(&target, BackupOptions::new()).unwrap();
+    let gone_back = options().open(&copy).unwrap();
+    let refused = gone_back.backup_to(&target, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, BackupError::Diverged { .. }), "{refused}");
+}
+
+#[cfg(feature = "cli")]
+mod program {
+    use std::process::{Command, Output, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use siltstone::testing::Rng;
+
+    fn siltstone(dir: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
+        command.current_dir(dir).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(dir: &Path, args: &[&str], code: i32) -> (String, String) {
+        let Output { status, stdout, stderr } = siltstone(dir, args).output().unwrap();
+        let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        assert_eq!(status.code(), Some(code), "{args:?}: {out}{err}");
+        (out, err)
+    }
+
+    /// Writes batches of these numbers; returns what the store holds.
+    fn write(db: &Db, numbers: std::ops::Range<u64>) -> Fingerprint {
+        for number in numbers {
+            db.write(&mut batch(number), Durability::Buffered).unwrap();
+        }
+        db.sync().unwrap();
+        fingerprint_of(db).unwrap()
+    }
+
+    #[test]
+    fn backup_and_restore_say_what_they_did() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let db = options().open(dir.join("store")).unwrap();
+        let wanted = write(&db, 0..1500);
+        let (out, err) = run(dir, &["backup", "store", "backup", "--verify"], 0);
+        assert!(out.starts_with("backed up everything below sequence number "), "{out}");
+        assert!(out.contains("linked"), "{out}");
+        assert_eq!(err, "");
+        let (out, _) = run(dir, &["backup", "store", "backup", "--json"], 0);
+        let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(shown["segments_kept"].as_u64() > Some(1), "{out}");
+        let (out, _) = run(dir, &["restore", "backup", "restored", "--json"], 0);
+        let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(shown["check"]["ok"], true, "{out}");
+        assert_eq!(shown["segments_linked"], 0, "{out}");
+        assert!(verified(&dir.join("restored")) == wanted);
+        let (_, err) = run(dir, &["restore", "backup", "restored"], 2);
+        assert!(err.contains("not empty"), "{err}");
+        let (_, err) = run(dir, &["backup", "store", "store"], 2);
+        assert!(err.contains("are one"), "{err}");
+        let (_, err) = run(dir, &["backup", "nowhere", "backup"], 2);
+        assert!(err.contains("nowhere"), "{err}");
+        // A restored store goes its own way; the backup is none of its earlier states any more.
+        write(&options().open(dir.join("restored")).unwrap(), 0..10);
+        run(dir, &["backup", "restored", "own"], 0);
+        write(&db, 1500..1510);
+        run(dir, &["backup", "store", "backup"], 0);
+        let (_, err) = run(dir, &["backup", "restored", "backup"], 2);
+        assert!(err.contains("no earlier state"), "{err}");
+    }
+
+    #[test]
+    fn damage_in_a_backup_shows_when_it_is_restored() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        write(&options().open(dir.join("store")).unwrap(), 0..1500);
+        run(dir, &["backup", "store", "backup", "--copy"], 0);
+        let path = dir.join("backup/0000000000000001.seg");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[5000] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (out, _) = run(dir, &["restore", "backup", "restored"], 1);
+        assert!(out.contains("damage: ") && out.contains("0000000000000001.seg"), "{out}");
+    }
+
+    /// Goal: a backup that is killed is the earlier one or the new one, and the next one is equal
+    /// to the store. Method: `kill -9` of the program at random moments, while the store grows.
+    #[test]
+    fn killed_backups_go_on_and_end_equal() {
+        let kills: u32 = std::env::var("SILTSTONE_KILLS").map_or(40, |n| n.parse().unwrap());
+        let seed = std::env::var("SILTSTONE_SEED").map_or(7, |n| n.parse().unwrap());
+        say!("killed backups: SILTSTONE_SEED={seed}");
+        let mut rng = Rng::new(seed);
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        let db = options().open(dir.join("store")).unwrap();
+        let mut number = 4000;
+        let mut wanted = write(&db, 0..number);
+        let started = Instant::now();
+        run(dir, &["backup", "store", "first", "--copy"], 0);
+        let time = started.elapsed();
+        let target = dir.join("backup");
+        let mut legal = None;
+        let (mut killed, mut midway, mut attempts) = (0, 0, 0);
+        while killed < kills {
+            attempts += 1;
+            assert!(attempts < 50 * kills, "{killed} kills only");
+            let copy: &[&str] = if rng.percent(70) { &["--copy"] } else { &[] };
+            let args = [&["backup", "store", "backup"], copy].concat();
+            let mut child = siltstone(dir, &args).stdout(Stdio::null()).spawn().unwrap();
+            let micros = usize::try_from(time.as_micros()).unwrap();
+            std::thread::sleep(Duration::from_micros(rng.below(micros + 1) as u64));
+            child.kill().unwrap();
+            let is_done = child.wait().unwrap().success();
+            killed += u32::from(!is_done);
+            if target.join("MANIFEST").exists() {
+                let found = verified(&target);
+                assert!(found == wanted || !is_done && Some(found) == legal, "kill {killed}");
+                midway += u32::from(found != wanted);
+                legal = Some(found);
+            } else {
+                assert!(legal.is_none() && !is_done);
+                midway += 1;
+            }
+            if is_done || rng.percent(30) {
+                run(dir, &args, 0);
+                assert!(verified(&target) == wanted, "after kill {killed} the end differs");
+                legal = Some(wanted);
+                wanted = write(&db, number..number + 700);
+                number += 700;
+                if rng.percent(20) {
+                    fs::remove_dir_all(&target).unwrap();
+                    legal = None;
+                }
+            }
+        }
+        run(dir, &["backup", "store", "backup", "--verify"], 0);
+        assert!(verified(&target) == wanted);
+        say!("killed backups: {killed} kills, {midway} of them before the end, of {time:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `siltstone check DIR`.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::bar::Bar;
 use super::failure::Failure;
@@ -19,20 +20,25 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
-    let opened = Options::new().read_only(true).create(false).open(&args.store.dir);
-    let (report, notes) = match opened {
-        Ok(db) => (check(&db, args.rate)?, db.recovery_report().notes.clone()),
-        // Damage so bad that the open refuses is what was asked for.
-        Err(OpenError::Corrupt(defect)) => (damaged(defect.into()), Vec::new()),
-        Err(e) => return Err(e.into()),
-    };
-    let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
+    let (report, notes) = look(&args.store.dir, args.rate)?;
     if out.is_json() {
         out.value(&to_json(&report, &notes).into())?;
     } else {
         print(&report, &notes, out)?;
     }
     Ok(if report.is_ok() { Outcome::Yes } else { Outcome::No })
+}
+
+/// Opens a store and checks it; returns the notes of the open as well.
+pub(super) fn look(dir: &Path, rate: Option<u64>) -> Result<(CheckReport, Vec<String>), Failure> {
+    let opened = Options::new().read_only(true).create(false).open(dir);
+    let (report, notes) = match opened {
+        Ok(db) => (check(&db, rate)?, db.recovery_report().notes.clone()),
+        // Damage so bad that the open refuses is what was asked for.
+        Err(OpenError::Corrupt(defect)) => (damaged(defect.into()), Vec::new()),
+        Err(e) => return Err(e.into()),
+    };
+    Ok((report, notes.iter().map(ToString::to_string).collect()))
 }
 
 /// Checks an open store, with a bar on a terminal.
@@ -56,7 +62,11 @@ fn damaged(defect: Defect) -> CheckReport {
     CheckReport { defect_count: 1, defects: vec![defect], ..CheckReport::default() }
 }
 
-fn print(report: &CheckReport, notes: &[String], out: &mut Output) -> Result<(), Failure> {
+pub(super) fn print(
+    report: &CheckReport,
+    notes: &[String],
+    out: &mut Output,
+) -> Result<(), Failure> {
     for defect in &report.defects {
         out.line(&format!("damage: {defect}"))?;
     }
@@ -81,7 +91,7 @@ fn print(report: &CheckReport, notes: &[String], out: &mut Output) -> Result<(),
     ))
 }
 
-fn to_json(report: &CheckReport, notes: &[String]) -> Map {
+pub(super) fn to_json(report: &CheckReport, notes: &[String]) -> Map {
     let notes: Vec<Value> = notes.iter().map(|note| note.as_str().into()).collect();
     object([
         ("ok", report.is_ok().into()),

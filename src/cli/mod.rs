@@ -11,6 +11,7 @@
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
+mod backup;
 mod bar;
 mod check;
 mod dump;
@@ -19,6 +20,7 @@ mod get;
 mod ingest;
 mod list;
 mod output;
+mod restore;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +58,11 @@ enum Verb {
     Stats(stats::Args),
     /// Verify every byte; exit code 1 if there is damage
     Check(check::Args),
+    /// Back up a store, also while it is written to; later ones into the same target move what is
+    /// new
+    Backup(backup::Args),
+    /// Make a store out of a backup, and verify every byte of it; exit code 1 if there is damage
+    Restore(restore::Args),
 }
 
 /// The store that a verb reads.
@@ -99,6 +106,8 @@ pub fn run() -> ExitCode {
         Verb::Dump(args) => dump::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
         Verb::Check(args) => check::run(args, &mut out),
+        Verb::Backup(args) => backup::run(args, &mut out),
+        Verb::Restore(args) => restore::run(args, &mut out),
     };
     match done.and_then(|outcome| out.finish().map(|()| outcome)) {
         Ok(Outcome::Yes) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,

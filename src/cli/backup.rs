@@ -1,0 +1,81 @@
+//! `siltstone backup DIR TARGET`.
+
+use std::path::{Path, PathBuf};
+
+use super::bar::Bar;
+use super::failure::Failure;
+use super::output::{Output, bytes, object, plural};
+use super::{Outcome, StoreArg, open_read_only};
+use crate::engine::{BackupOptions, BackupReport};
+use crate::kv::Map;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Directory of the backup: a new one, or one with an earlier backup of the same store
+    #[arg(value_name = "TARGET")]
+    target: PathBuf,
+    /// Copy every segment, also where the file system could link it
+    #[arg(long)]
+    copy: bool,
+    /// Open the finished backup and verify every byte of it
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
+    refuse_same(&args.store.dir, &args.target)?;
+    let db = open_read_only(&args.store.dir)?;
+    let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
+    let report = db.backup_to(&args.target, options)?;
+    if out.is_json() {
+        out.value(&to_json(&report).into())?;
+    } else {
+        out.line(&in_words("backed up", &report))?;
+    }
+    Ok(Outcome::Yes)
+}
+
+/// Options that show how far the work is, on a terminal.
+pub(super) fn options_with_bar() -> BackupOptions {
+    let bar = Bar::new(0);
+    BackupOptions::new()
+        .progress(move |done| bar.show(done.bytes_done, done.bytes_total, String::new))
+}
+
+/// A store that is its own backup would be none.
+pub(super) fn refuse_same(from: &Path, to: &Path) -> Result<(), Failure> {
+    let same = matches!((from.canonicalize(), to.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same {
+        return Err(Failure::new(format!("{} and {} are one", from.display(), to.display())));
+    }
+    Ok(())
+}
+
+pub(super) fn in_words(done: &str, report: &BackupReport) -> String {
+    let part = |segments, of, how: &str| {
+        (segments > 0).then(|| format!("{} {how} ({})", plural(segments, "segment"), bytes(of)))
+    };
+    let parts = [
+        part(report.segments_linked, report.bytes_linked, "linked"),
+        part(report.segments_copied, report.bytes_copied, "copied"),
+        part(report.segments_kept, report.bytes_kept, "kept"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let parts = if parts.is_empty() { "an empty store".to_owned() } else { parts.join(", ") };
+    format!("{done} everything below sequence number {}: {parts}", report.seqno)
+}
+
+pub(super) fn to_json(report: &BackupReport) -> Map {
+    object([
+        ("seqno", report.seqno.into()),
+        ("segments_linked", report.segments_linked.into()),
+        ("segments_copied", report.segments_copied.into()),
+        ("segments_kept", report.segments_kept.into()),
+        ("bytes_linked", report.bytes_linked.into()),
+        ("bytes_copied", report.bytes_copied.into()),
+        ("bytes_kept", report.bytes_kept.into()),
+        ("files_removed", report.files_removed.into()),
+    ])
+}
