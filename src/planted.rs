@@ -120,6 +120,14 @@ mod registry {
         /// A clear forgets that older records of its collection are gone when the store is
         /// reopened.
         ClearForgottenOnReplay,
+        /// The change feed delivers a part of a batch.
+        FeedHalfBatch,
+        /// The change feed delivers a batch that was given up, as a part of the next one.
+        FeedGivenUpDelivered,
+        /// The change feed delivers what is not durable as if it were.
+        FeedBeyondWatermark,
+        /// The change feed goes on from a position of a history that was lost.
+        FeedMarkIgnored,
         /// Frames behind the place where a log was closed are taken for its own.
         FramesBehindCloseCount,
         /// A backup's manifest is written before its segments are synced.

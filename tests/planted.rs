@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
-    BackupTest, CrashTest, Damage, FaultTest, Moment, Outcomes, Specimen, Violation,
+    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, Specimen, Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{Durability, Options, WriteBatch};
@@ -73,6 +73,16 @@ fn damage() -> Result<(), Violation> {
     Ok(())
 }
 
+/// Consumers of the change feed, before and after power cuts.
+fn feeds() -> Result<(), Violation> {
+    let mut test = FeedTest::new(CrashOptions::default());
+    for seed in 1..12 {
+        test.options = CrashOptions { subsets_max: 3, samples: 3, contexts: 0, tears: 2, seed };
+        test.run(seed)?;
+    }
+    Ok(())
+}
+
 /// A disk that is full for a while.
 fn full_disk() -> Result<(), Violation> {
     let violation = |e: &dyn std::fmt::Display| Violation(format!("full disk: {e}"));
@@ -97,11 +107,12 @@ fn backups() -> Result<(), Violation> {
 }
 
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 5] = [
+const PROBES: [Probe; 6] = [
     ("full disk", full_disk),
     ("crashes", crashes),
     ("damage", damage),
     ("backups", backups),
+    ("feeds", feeds),
     ("faults", faults),
 ];
 

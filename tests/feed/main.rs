@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod crash;
 mod local;
 
 use siltstone::{BatchOp, ChangeBatch, Changes, WriteBatch};

@@ -35,11 +35,10 @@ impl Changes {
     ) -> Result<Self, FeedError> {
         let position = if position.seqno() == 0 { FeedPosition::from(1) } else { position };
         let mut log = LogFiles::new(core)?;
-        if !log.is_follower() {
-            let (since, next) = (position.seqno(), log.core.applied());
-            if since > next {
-                return Err(FeedError::Ahead { since, next });
-            }
+        let end = if log.is_follower() { log.closed_at() } else { Some(log.core.applied()) };
+        let since = position.seqno();
+        if let Some(next) = end.filter(|end| since > *end) {
+            return Err(FeedError::Ahead { since, next });
         }
         let mut window = Window::default();
         let Start { cursor, position } = log.locate(position, &mut window)?;
@@ -140,22 +139,25 @@ impl Changes {
 
     /// The sequence number below which batches may be delivered.
     fn bound(&mut self) -> Result<u64, FeedError> {
-        let only_durable = self.options.only_durable;
+        let only_durable = self.options.only_durable && !planted!(FeedBeyondWatermark);
         if !self.log.is_follower() {
             return Ok(self.log.core.feed_bound(only_durable));
         }
-        if !only_durable {
-            return Ok(u64::MAX);
-        }
-        if self.reached() >= self.scout.watermark {
+        let reached = self.reached();
+        let known = if only_durable { self.scout.watermark } else { u64::MAX };
+        if reached >= self.log.closed_at().unwrap_or(known) {
             self.log.refresh()?;
-            let noted = self.log.noted_watermark();
+        }
+        if let Some(end) = self.log.closed_at() {
+            return Ok(end);
+        }
+        if only_durable && reached >= self.scout.watermark {
             if let Some(cursor) = &self.cursor {
                 self.scout.look(cursor, &mut self.log)?;
             }
-            self.scout.watermark = self.scout.watermark.max(noted);
+            self.scout.watermark = self.scout.watermark.max(self.log.noted_watermark());
         }
-        Ok(self.scout.watermark)
+        Ok(if only_durable { self.scout.watermark } else { u64::MAX })
     }
 
     /// The frames of the next batch that is whole; leaves the cursor before it. Only their headers
@@ -181,7 +183,7 @@ impl Changes {
             if next_of(&header) > bound {
                 return Ok(None);
             }
-            if header.first && !frames.is_empty() {
+            if header.first && !frames.is_empty() && !planted!(FeedGivenUpDelivered) {
                 // What was gathered has been given up by its writer, who was told so.
                 frames.clear();
                 self.cursor = Some(cursor.clone());
@@ -191,7 +193,7 @@ impl Changes {
                 return Err(cursor.segment.corruption(cursor.offset, what).into());
             }
             frames.push(cursor.advance(&header));
-            if header.last {
+            if header.last || planted!(FeedHalfBatch) {
                 return Ok(Some(frames));
             }
         }

@@ -86,6 +86,11 @@ impl LogFiles {
         self.with_state(|state| state.watermark)
     }
 
+    /// Where the log ends, if it was closed and not opened again: what stands behind is not its own.
+    pub(super) fn closed_at(&self) -> Option<u64> {
+        self.with_state(|state| state.is_clean.then_some(state.watermark))
+    }
+
     fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         match &self.follower {
             Some(follower) => look(&follower.state),
@@ -281,6 +286,11 @@ impl LogFiles {
                 continue;
             }
             if end.is_some_and(|end| end != first) {
+                if !is_sealed {
+                    // Compaction takes sealed segments only: what was in between is not there yet,
+                    // or never reached the disk.
+                    break;
+                }
                 links.clear();
             }
             links.push(Link { id: state.id, first });

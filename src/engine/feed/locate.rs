@@ -168,7 +168,7 @@ fn check_mark(
     before: Option<&Place>,
     behind: Option<&FrameHeader>,
 ) -> Result<(), FeedError> {
-    let Some(mark) = position.mark() else {
+    let Some(mark) = position.mark().filter(|_| !planted!(FeedMarkIgnored)) else {
         return Ok(());
     };
     // Within a batch nobody ever stood.
