@@ -86,7 +86,7 @@ impl LogFiles {
         self.with_state(|state| state.watermark)
     }
 
-    /// Where the log ends, if it was closed and not opened again: what stands behind is not its own.
+    /// Where the log ends, if it was closed and not opened again: what follows is not its own.
     pub(super) fn closed_at(&self) -> Option<u64> {
         self.with_state(|state| state.is_clean.then_some(state.watermark))
     }
