@@ -84,9 +84,10 @@ pub mod vfs;
 pub use context::StorageContext;
 pub use engine::{
     BackupError, BackupOptions, BackupProgress, BackupReport, BatchOp, Collection,
-    CollectionOptions, Commit, Compression, Corruption, Db, Durability, Entry, OpenError, Options,
-    Pending, PersistOptions, ReadError, ReadMode, RecoveryReport, Retention, Snapshot,
-    SnapshotError, SnapshotInfo, Stats, ValueRef, Verify, WriteBatch, WriteError,
+    CollectionOptions, Commit, CompactionOptions, CompactionReport, Compression, Corruption, Db,
+    Durability, Entry, OpenError, Options, Pending, PersistOptions, ReadError, ReadMode,
+    RecoveryReport, Retention, Snapshot, SnapshotError, SnapshotInfo, Stats, ValueRef, Verify,
+    WriteBatch, WriteError,
 };
 pub use engine::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
 pub use sink::{Sink, SinkOptions};

@@ -30,6 +30,10 @@ pub const SEGMENT_LEN_MAX: u64 = 1 << 30;
 /// Size of a segment unless the options say otherwise, in bytes (64 MiB).
 pub const SEGMENT_LEN_DEFAULT: u64 = 64 << 20;
 
+/// Least space that a log may be held to, in percent of what is needed of it: below it compaction
+/// would copy twenty bytes for each that comes back.
+pub const SPACE_PERCENT_MIN: u64 = 105;
+
 /// Most segments alive at once: the index keeps a segment in 20 bits.
 pub const SEGMENTS_MAX: usize = (1 << 20) - 1;
 

@@ -29,7 +29,7 @@ mod registry {
 
     thread_local! {
         /// One bit for each bug, so that tests that run side by side do not meet.
-        static ON: Cell<u64> = const { Cell::new(0) };
+        static ON: Cell<u128> = const { Cell::new(0) };
     }
 
     /// Declares the bugs, so that the list of all of them cannot miss one.
@@ -134,6 +134,22 @@ mod registry {
         BackupNotSynced,
         /// A segment that the earlier backup lists as unsealed is replaced by a link.
         TailLinked,
+        /// A compacted segment is listed before it is synced.
+        CompactedNotSynced,
+        /// The directory is not synced before compacted segments are listed.
+        CompactedDirNotSynced,
+        /// Compaction drops what was overwritten by records that are not durable yet.
+        CompactionDropsBeforeSync,
+        /// Compaction drops old versions that snapshots need.
+        CompactionForgetsSnapshots,
+        /// Compaction drops tombstones while older records of their keys are still there.
+        TombstonesDroppedTooSoon,
+        /// The inputs of a compaction are removed before the manifest lists its outputs.
+        InputsGoBeforeTheEdit,
+        /// Compaction leads a key to the record it moved, although the key was written meanwhile.
+        SwingIgnoresOverwrites,
+        /// The index is loaded in the order of the files, not of the sequence numbers.
+        ReplayInFileOrder,
     }
 
     /// True if `bug` is switched on for the running thread.
@@ -152,7 +168,7 @@ mod registry {
     /// Keeps a planted bug switched on; see [`switch_on`].
     #[derive(Debug)]
     pub struct SwitchedOn {
-        before: u64,
+        before: u128,
     }
 
     impl Drop for SwitchedOn {

@@ -99,6 +99,11 @@ impl CollectionState {
         }
     }
 
+    /// True if the options in force are those of the configure record with `seqno`.
+    pub(super) fn is_configured_by(&self, seqno: u64) -> bool {
+        self.options.read().0 == seqno
+    }
+
     /// Counts `records` of `bytes` together that became live in `segment`.
     pub(super) fn add_live(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
         segment.add_live(bytes, records);

@@ -372,6 +372,8 @@ impl Core {
         point: Option<&Arc<Point>>,
     ) -> bool {
         let Some(location) = Location::new(segment.slot, hint.offset) else { return false };
+        // Snapshots do not show the engine's own facts.
+        let point = point.filter(|_| collection.id != SYSTEM_COLLECTION);
         let index = collection.index();
         let mut old_len = 0;
         let is_same_key = |old: Location| {

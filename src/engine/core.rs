@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::catalog::Catalog;
 use super::clock::Clock;
+use super::compaction::Control;
 use super::compression::Codecs;
 use super::durable::DurableSnapshots;
 use super::error::WriteError;
@@ -61,6 +62,7 @@ pub(super) struct Core {
     /// Points in time that stay readable.
     pub(super) points: Points,
     pub(super) snapshots: DurableSnapshots,
+    pub(super) compaction: Control,
     pub(super) sync: Syncer,
     pub(super) feed: FeedSignal,
     pub(super) poison: Poison,

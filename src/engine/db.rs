@@ -8,6 +8,7 @@ use super::batch::WriteBatch;
 use super::catalog::CollectionState;
 use super::check::{CheckOptions, CheckReport};
 use super::commit::{Commit, Written};
+use super::compaction::{CompactionReport, Compactor};
 use super::core::Core;
 use super::durable::{PersistOptions, SnapshotInfo};
 use super::error::{OpenError, ReadError, SnapshotError, WriteError};
@@ -47,6 +48,7 @@ pub struct Db {
 struct Inner {
     committer: Committer,
     maintenance: Option<Maintenance>,
+    compactor: Option<Compactor>,
     core: Arc<Core>,
 }
 
@@ -54,6 +56,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.committer.stop();
         self.maintenance = None;
+        self.core.compaction.close();
+        self.compactor = None;
         // Nobody is left to tell; the next open recovers what a failure here leaves behind.
         let _ = self.core.close();
     }
@@ -84,17 +88,19 @@ impl Db {
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Db, OpenError> {
         let threads = !options.inline_maintenance && !options.read_only;
         let core = Core::open(dir.as_ref(), options)?;
-        let maintenance = if threads {
-            let started = Maintenance::start(&core).map_err(|e| {
-                OpenError::Io(crate::vfs::IoError::new("start a thread for", dir.as_ref(), e))
-            })?;
+        core.compaction.set_rate(core.options.compaction.bytes_per_second);
+        let (mut maintenance, mut compactor) = (None, None);
+        if threads {
+            let failed =
+                |e| OpenError::Io(crate::vfs::IoError::new("start a thread for", dir.as_ref(), e));
+            let compacting = Compactor::start(&core).map_err(failed)?;
+            let started = Maintenance::start(&core, compacting.waker()).map_err(failed)?;
             // Segments that the last process left unsealed.
             started.wake();
-            Some(started)
-        } else {
-            None
-        };
-        Ok(Db { inner: Arc::new(Inner { committer: Committer::default(), maintenance, core }) })
+            (maintenance, compactor) = (Some(started), Some(compacting));
+        }
+        let committer = Committer::default();
+        Ok(Db { inner: Arc::new(Inner { committer, maintenance, compactor, core }) })
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -120,7 +126,20 @@ impl Db {
         batch: &mut WriteBatch,
         durability: Durability,
     ) -> Result<Commit, WriteError> {
-        let written = self.inner.core.write(batch, durability)?;
+        let written = match self.inner.core.write(batch, durability) {
+            Err(WriteError::Full(e)) => {
+                // Compaction may have space to give back: it has a reserve to work with.
+                let Some(compactor) = &self.inner.compactor else {
+                    return Err(WriteError::Full(e));
+                };
+                compactor.wake();
+                if !self.inner.core.await_relief() {
+                    return Err(WriteError::Full(e));
+                }
+                self.inner.core.write(batch, durability)?
+            }
+            result => result?,
+        };
         self.after(&written);
         Ok(written.commit)
     }
@@ -275,6 +294,41 @@ impl Db {
         let written = self.inner.core.drop_snapshot(id)?;
         self.after(&written);
         Ok(())
+    }
+
+    /// Gives back all the space that can be had, now: every segment with something dead in it is
+    /// compacted, whatever the options say. Writes and reads go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]. Data: as it was; what was compacted before stays so.
+    pub fn compact_now(&self) -> Result<CompactionReport, WriteError> {
+        self.inner.core.compact_all()
+    }
+
+    /// Has compaction wait where it is, and begin nothing, until [`Db::resume_compaction`].
+    pub fn pause_compaction(&self) {
+        self.inner.core.compaction.pause(true);
+    }
+
+    /// Lets compaction go on.
+    pub fn resume_compaction(&self) {
+        self.inner.core.compaction.pause(false);
+        if let Some(compactor) = &self.inner.compactor {
+            compactor.wake();
+        }
+    }
+
+    /// Has the present run of compaction, if there is one, give up: the store stays as it was
+    /// before that run.
+    pub fn cancel_compaction(&self) {
+        self.inner.core.compaction.cancel();
+    }
+
+    /// Has compaction write no more than this many bytes a second from now on; 0 for as fast as
+    /// it can.
+    pub fn throttle_compaction(&self, bytes_per_second: u64) {
+        self.inner.core.compaction.set_rate(bytes_per_second);
     }
 
     /// Has the background threads look for what a write has left to do.

@@ -21,6 +21,7 @@ use super::replay::{Replay, Source};
 use super::segments::Segment;
 use crate::format::hint::Hint;
 use crate::format::record::{Kind, Record};
+use crate::format::segment::SegmentKind;
 use crate::index::Location;
 use crate::limits::SYSTEM_COLLECTION;
 
@@ -121,9 +122,10 @@ impl Core {
         let mut survey = Survey::default();
         for (segment, hints) in sources {
             survey.records += hints.len();
-            let mut puts = 0;
+            let (mut puts, mut bytes) = (0, 0);
             let mut last = (u32::MAX, 0);
             for hint in hints.iter() {
+                bytes += hint.len;
                 // Runs of puts into one collection are counted without looking it up.
                 if hint.kind == Kind::Put && hint.collection == last.0 {
                     last.1 += 1;
@@ -146,6 +148,11 @@ impl Core {
             }
             survey.collections.entry(last.0).or_default().0 += last.1;
             segment.written.puts.store((puts + last.1) as u64, Ordering::Relaxed);
+            segment.written.records.store(hints.len() as u64, Ordering::Relaxed);
+            segment.written.bytes.store(bytes, Ordering::Relaxed);
+            // A compaction has kept its tombstones: it knew why.
+            let is_compacted = segment.kind == SegmentKind::Compacted;
+            segment.tombstones_are_needed.store(is_compacted, Ordering::Relaxed);
         }
         survey.collections.remove(&u32::MAX);
         for (segment, hint) in &survey.configured {
@@ -322,6 +329,8 @@ impl Core {
         counts: &mut Counts,
     ) {
         let index = collection.index();
+        // Snapshots do not show the engine's own facts.
+        let is_system = collection.id == SYSTEM_COLLECTION;
         let mut old_len = 0;
         let is_same_key = |old: Location| {
             let is_same = match self.read_location(location) {
@@ -331,7 +340,7 @@ impl Core {
                 }
                 Err(_) => true,
             };
-            if let (true, Some(point)) = (is_same, point) {
+            if let (true, Some(point)) = (is_same, point.filter(|_| !is_system)) {
                 self.keep_loaded(point, collection.id, hint.hash, old, old_len, sources);
             }
             is_same
@@ -340,7 +349,7 @@ impl Core {
             Kind::Put => index.insert(hint.hash, location, is_same_key),
             _ => index.remove(hint.hash, is_same_key),
         };
-        if let Some(point) = point {
+        if let Some(point) = point.filter(|_| !is_system) {
             let more = i64::from(hint.kind == Kind::Put) - i64::from(old.is_some());
             if more != 0 {
                 point.count_keys(collection.id, more);

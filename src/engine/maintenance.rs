@@ -82,7 +82,11 @@ impl Core {
     /// Ends the active segment, if there is one, and makes the prepared one active. If none is
     /// prepared, or it is too short for `need` bytes, one is made on the spot. Requires: log lock
     /// held.
-    fn rotate(&self, log: &mut MutexGuard<'_, Log>, need: u64) -> Result<(), WriteError> {
+    pub(super) fn rotate(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        need: u64,
+    ) -> Result<(), WriteError> {
         let (next, capacity) = {
             let mut prepared = self.prepared.lock();
             let len = SEGMENT_HEADER_LEN + need;
@@ -209,8 +213,9 @@ impl Core {
             self.sealing.lock().pop_front();
         }
         if self.options.inline_maintenance {
-            // Made when it is needed: nothing is gained by making it early.
-            return Ok(());
+            // The next one is made when it is needed: nothing is gained by making it early.
+            drop(_one_at_a_time);
+            return if self.options.compaction.auto { self.compact_due() } else { Ok(()) };
         }
         let (wanted, len) = {
             let log = self.log.lock();
@@ -297,11 +302,14 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Starts the thread.
-    pub(super) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
+    /// Starts the thread. `sealed` is called when segments may have been sealed.
+    pub(super) fn start(
+        core: &Arc<Core>,
+        sealed: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (wake, tasks) = bounded(1);
         let core = Arc::clone(core);
-        let run = move || run(&core, &tasks);
+        let run = move || run(&core, &sealed, &tasks);
         let thread = std::thread::Builder::new().name("siltstone-seal".to_owned()).spawn(run)?;
         Ok(Maintenance { wake: Wake(wake), thread: Some(thread) })
     }
@@ -344,10 +352,13 @@ impl Drop for Maintenance {
     }
 }
 
-fn run(core: &Core, tasks: &Receiver<Task>) {
+fn run(core: &Core, sealed: &impl Fn(), tasks: &Receiver<Task>) {
     while let Ok(Task::Maintain) = tasks.recv() {
         // What fails stays queued and is tried again at the next wake-up; a writer that needs the
         // result makes it itself and gets the error.
         let _ = core.maintain();
+        if core.options.compaction.auto {
+            sealed();
+        }
     }
 }

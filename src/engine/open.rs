@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::catalog::Catalog;
 use super::clock::Clock;
+use super::compaction::Control;
 use super::compression::Codecs;
 use super::core::{Core, Log};
 use super::durable::DurableSnapshots;
@@ -292,6 +293,7 @@ impl Core {
             maintaining: Mutex::default(),
             points: Points::default(),
             snapshots: DurableSnapshots::default(),
+            compaction: Control::default(),
             sync: Syncer::default(),
             feed: FeedSignal::default(),
             poison: Poison::default(),
@@ -314,6 +316,8 @@ impl Core {
     }
 
     fn close_once(&self) -> Result<(), WriteError> {
+        // Nothing may be written behind the edit that closes the store.
+        self.compaction.close();
         self.log.lock().is_closed = true;
         self.poison.check()?;
         // Segments that cannot be sealed now, on a full device, are sealed after the next open.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::db::Db;
 use super::error::OpenError;
 use crate::format::segment::StoreId;
-use crate::limits::{SEGMENT_LEN_DEFAULT, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN};
+use crate::limits::{SEGMENT_LEN_DEFAULT, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN, SPACE_PERCENT_MIN};
 use crate::vfs::Vfs;
 use crate::vfs::os::OsVfs;
 
@@ -74,6 +74,44 @@ impl Retention {
     }
 }
 
+/// When and how fast the space of overwritten and deleted records is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionOptions {
+    /// Compaction runs by itself, in the background. Default: true.
+    pub auto: bool,
+    /// It starts when the log takes more than this many percent of what is needed of it: less
+    /// space for more writing. Default: 125. Minimum: 105.
+    pub space_percent: u64,
+    /// It writes no faster than this many bytes a second; 0 for as fast as it can. Default: 0.
+    pub bytes_per_second: u64,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        CompactionOptions { auto: true, space_percent: 125, bytes_per_second: 0 }
+    }
+}
+
+impl CompactionOptions {
+    /// No compaction but by [`crate::Db::compact_now`].
+    pub fn manual() -> Self {
+        CompactionOptions { auto: false, ..Self::default() }
+    }
+
+    /// Starts when the log takes more than `percent` of what is needed of it.
+    pub fn space_percent(mut self, percent: u64) -> Self {
+        self.space_percent = percent;
+        self
+    }
+
+    /// Writes no more than `bytes` a second; 0 for as fast as it can.
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = bytes;
+        self
+    }
+}
+
 /// How a store is opened.
 ///
 /// ```
@@ -92,6 +130,7 @@ pub struct Options {
     pub(super) inline_maintenance: bool,
     pub(super) open_threads: usize,
     pub(super) retention: Retention,
+    pub(super) compaction: CompactionOptions,
     pub(super) store_id: Option<StoreId>,
     pub(super) time: u64,
     pub(super) vfs: Arc<dyn Vfs>,
@@ -108,6 +147,7 @@ impl Default for Options {
             inline_maintenance: false,
             open_threads: 0,
             retention: Retention::default(),
+            compaction: CompactionOptions::default(),
             store_id: None,
             time: 0,
             vfs: Arc::new(OsVfs),
@@ -173,6 +213,12 @@ impl Options {
         self
     }
 
+    /// When space is given back, and how fast. Default: see [`CompactionOptions`].
+    pub fn compaction(mut self, compaction: CompactionOptions) -> Self {
+        self.compaction = compaction;
+        self
+    }
+
     /// The id of a store that is created: for reproducible tests. Default: random. Two stores
     /// with one id are not protected against each other's stray files.
     pub fn store_id(mut self, id: StoreId) -> Self {
@@ -210,6 +256,12 @@ impl Options {
             return Err(OpenError::InvalidOption(format!(
                 "segment_len is {} bytes, expected {SEGMENT_LEN_MIN} to {SEGMENT_LEN_MAX}",
                 self.segment_len
+            )));
+        }
+        if self.compaction.space_percent < SPACE_PERCENT_MIN {
+            return Err(OpenError::InvalidOption(format!(
+                "compaction's space_percent is {}, expected at least {SPACE_PERCENT_MIN}",
+                self.compaction.space_percent
             )));
         }
         Ok(())

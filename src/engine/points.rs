@@ -62,6 +62,12 @@ impl Point {
         self.kept.read().get(&id).cloned()
     }
 
+    /// The indexes kept of collections that were cleared.
+    pub(super) fn cleared(&self) -> Vec<(u32, Arc<Index>)> {
+        let kept = self.kept.read();
+        kept.iter().filter_map(|(id, k)| Some((*id, Arc::clone(k.cleared.get()?)))).collect()
+    }
+
     fn kept_or_new(&self, id: u32) -> Arc<Kept> {
         if let Some(kept) = self.kept(id) {
             return kept;

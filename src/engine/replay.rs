@@ -54,6 +54,9 @@ impl<'a> Iterator for Replay<'a> {
         }
         let Reverse((_, source, at)) = self.heads.pop()?;
         self.limit = self.heads.peek().map_or(u64::MAX, |Reverse((seqno, ..))| *seqno);
+        if planted!(ReplayInFileOrder) {
+            self.limit = u64::MAX;
+        }
         self.current = Some((source, at + 1));
         Some((&self.sources.get(source)?.0, self.hint(source, at)?))
     }

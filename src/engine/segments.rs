@@ -56,7 +56,10 @@ pub(super) struct Segment {
 /// Counts of the records of a segment, dead or alive.
 #[derive(Default)]
 pub(super) struct Written {
-    /// Puts of user collections.
+    /// All of them, and their bytes.
+    pub(super) records: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    /// Puts.
     pub(super) puts: AtomicU64,
     /// Bytes of deletions and clearings.
     pub(super) tombstone_bytes: AtomicU64,
@@ -65,6 +68,8 @@ pub(super) struct Written {
 impl Written {
     /// Counts one record.
     pub(super) fn count(&self, hint: &Hint) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(hint.len, Ordering::Relaxed);
         match hint.kind {
             Kind::Put => self.puts.fetch_add(1, Ordering::Relaxed),
             Kind::Delete | Kind::Clear => {
@@ -365,11 +370,6 @@ impl Slots {
     /// The segments that are there.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
         self.slots.iter().flatten()
-    }
-
-    /// How many slots there are, used or not.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use super::compaction::CompactionReport;
 use super::core::Core;
 use super::recovery::RecoveryReport;
+use crate::format::segment::SegmentKind;
 
 /// Counters of a store at one moment. Each is right by itself; together they may be a write apart.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +17,12 @@ pub struct Stats {
     pub collections: u64,
     /// Segments, oldest first.
     pub segments: Vec<SegmentStats>,
+    /// Durable snapshots.
+    pub snapshots: u64,
+    /// Sequence number of the oldest snapshot, durable or held, if there is one.
+    pub oldest_snapshot: Option<u64>,
+    /// What compaction did since the open.
+    pub compaction: CompactionReport,
     /// Bytes of memory that the index takes.
     pub index_bytes: u64,
     /// Sequence number of the next record.
@@ -39,18 +47,22 @@ pub struct SegmentStats {
     pub id: u64,
     /// It is full, durable, and never changes again.
     pub is_sealed: bool,
+    /// It holds records that compaction moved out of other segments.
+    pub is_compacted: bool,
     /// Bytes of its log: header, frames, records.
     pub log_bytes: u64,
     /// Bytes of records that are the newest of their key.
     pub live_bytes: u64,
     /// Records that are the newest of their key.
     pub live_records: u64,
+    /// Bytes of records that only snapshots need.
+    pub pinned_bytes: u64,
 }
 
 impl SegmentStats {
     /// Bytes that compaction could give back: overwritten and deleted records, tombstones, frames.
     pub fn dead_bytes(&self) -> u64 {
-        self.log_bytes.saturating_sub(self.live_bytes)
+        self.log_bytes.saturating_sub(self.live_bytes + self.pinned_bytes)
     }
 }
 
@@ -58,6 +70,11 @@ impl Stats {
     /// Bytes of live records in all segments.
     pub fn live_bytes(&self) -> u64 {
         self.segments.iter().map(|s| s.live_bytes).sum()
+    }
+
+    /// Bytes of records that only snapshots need, in all segments.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.pinned_bytes).sum()
     }
 
     /// Bytes of log in all segments.
@@ -82,8 +99,13 @@ impl Core {
                     log_bytes: s.end(),
                     live_bytes: s.live_bytes.load(Ordering::Relaxed),
                     live_records: s.live_records.load(Ordering::Relaxed),
+                    is_compacted: s.kind == SegmentKind::Compacted,
+                    pinned_bytes: s.pinned_bytes.load(Ordering::Relaxed),
                 })
                 .collect(),
+            snapshots: self.snapshot_list().len() as u64,
+            oldest_snapshot: self.points.since(0).last().map(|p| p.seqno),
+            compaction: self.compaction.report(),
             index_bytes: collections.iter().map(|c| c.index().heap_bytes() as u64).sum(),
             next_seqno: self.log.lock().next_seqno,
             watermark: self.watermark(),

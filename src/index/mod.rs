@@ -159,7 +159,6 @@ impl Index {
 
     /// Sets the location of the key with `hash` that is at `old` to `new`; false if there is none.
     /// Requires: one writer per shard at a time.
-    #[allow(dead_code)]
     pub(crate) fn relocate(&self, hash: u64, old: Location, new: Location) -> bool {
         // Looked at first: most have not moved, and an insertion would add what is not there.
         self.has(hash, old) && self.insert(hash, new, |l| l == old).is_some()

@@ -126,6 +126,7 @@ impl Subject {
                 }
                 self.db = Some(options(&self.vfs).open("/store").unwrap());
             }
+            6 | 7 => drop(self.db().compact_now().unwrap()),
             _ => self.write(rng, step),
         }
         self.check(step);

@@ -1,0 +1,354 @@
+//! The compaction thread, its pace, and its switches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::super::core::Core;
+use super::super::error::WriteError;
+use super::super::pending::join;
+use super::plan::{Plan, Policy, SegmentCounts, choose, choose_asked};
+use super::run::Failure;
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentKind};
+use crate::vfs::OpenMode;
+
+/// File that holds room for compaction on a full device.
+const RESERVE_NAME: &str = "RESERVE";
+/// Largest reserve, in bytes.
+const RESERVE_LEN_MAX: u64 = 64 << 20;
+/// A store gets a reserve of one part in so many of its log.
+const RESERVE_SHARE: u64 = 16;
+/// How long a writer waits for compaction when the device is full.
+const RELIEF_WAIT: Duration = Duration::from_secs(1);
+
+/// What compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// How often segments were compacted.
+    pub runs: u64,
+    /// Segments that were replaced.
+    pub segments_in: u64,
+    /// Segments that were written.
+    pub segments_out: u64,
+    /// Bytes of the segments that were replaced.
+    pub bytes_in: u64,
+    /// Bytes that were written.
+    pub bytes_out: u64,
+    /// Why a run came to nothing, the last time that one did. The store is as it was then.
+    pub failure: Option<String>,
+}
+
+impl CompactionReport {
+    fn add(&mut self, run: &CompactionReport) {
+        self.runs += run.runs;
+        self.segments_in += run.segments_in;
+        self.segments_out += run.segments_out;
+        self.bytes_in += run.bytes_in;
+        self.bytes_out += run.bytes_out;
+    }
+}
+
+/// State of compaction, shared by its thread and those who steer it.
+#[derive(Default)]
+pub(in crate::engine) struct Control {
+    /// Held while a plan is made and run.
+    running: Mutex<()>,
+    state: Mutex<Switches>,
+    changed: Condvar,
+    /// Writers that wait for a sync: compaction lets them go first.
+    is_closing: AtomicBool,
+    bytes_per_second: AtomicU64,
+    done: Mutex<CompactionReport>,
+}
+
+#[derive(Default)]
+struct Switches {
+    is_paused: bool,
+    /// Runs that were begun before this many cancellations are given up.
+    cancellations: u64,
+    /// The number of cancellations when the present run began.
+    began_at: u64,
+    /// Runs that have ended.
+    ended: u64,
+}
+
+impl Control {
+    /// Counts `bytes` as written, sleeps as the throttle says, waits while paused. `Err`: the run
+    /// was cancelled.
+    pub(super) fn pace(&self, bytes: u64) -> Result<(), ()> {
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        if rate > 0 {
+            std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
+        }
+        let mut state = self.state.lock();
+        loop {
+            if state.cancellations > state.began_at || self.is_closing.load(Ordering::Acquire) {
+                return Err(());
+            }
+            if !state.is_paused {
+                return Ok(());
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Sets the throttle; 0 for none.
+    pub(in crate::engine) fn set_rate(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Has the present run wait, and no other begin.
+    pub(in crate::engine) fn pause(&self, is_paused: bool) {
+        self.state.lock().is_paused = is_paused;
+        self.changed.notify_all();
+    }
+
+    /// Gives up the present run, if there is one.
+    pub(in crate::engine) fn cancel(&self) {
+        self.state.lock().cancellations += 1;
+        self.changed.notify_all();
+    }
+
+    /// Gives up the present run, waits for its end, and lets no other begin.
+    pub(in crate::engine) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.changed.notify_all();
+        drop(self.running.lock());
+    }
+
+    /// What was done so far.
+    pub(in crate::engine) fn report(&self) -> CompactionReport {
+        self.done.lock().clone()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+}
+
+impl Core {
+    fn policy(&self) -> Policy {
+        Policy {
+            space_percent: self.options.compaction.space_percent,
+            segment_len: self.options.segment_len,
+        }
+    }
+
+    /// The counters of the sealed segments, and the bytes of the others.
+    fn segment_counts(&self) -> (Vec<SegmentCounts>, u64) {
+        let mut counts = Vec::new();
+        let mut open_bytes = 0;
+        for s in self.segments.all() {
+            let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+            if s.seal().is_none() {
+                open_bytes += s.end();
+                continue;
+            }
+            if s.is_damaged.load(Ordering::Relaxed) {
+                continue;
+            }
+            counts.push(SegmentCounts {
+                id: s.id,
+                is_log: s.kind == SegmentKind::Log,
+                first: load(&s.first),
+                next: load(&s.next),
+                bytes: s.end(),
+                record_bytes: load(&s.written.bytes),
+                live: load(&s.live_bytes),
+                pinned: load(&s.pinned_bytes),
+                tombstones: load(&s.written.tombstone_bytes),
+                tombstones_are_needed: s.tombstones_are_needed.load(Ordering::Relaxed),
+                has_old_puts: s.has_old_puts(),
+            });
+        }
+        (counts, open_bytes)
+    }
+
+    /// Compacts what is worth it, until nothing is. Called by the compaction thread, or by writers
+    /// if there is none.
+    pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
+        while self.compact_once(choose)?.is_some() {}
+        self.keep_reserve();
+        Ok(())
+    }
+
+    /// Compacts every segment of which something comes back; those that are written meanwhile are
+    /// left alone.
+    pub(in crate::engine) fn compact_all(&self) -> Result<CompactionReport, WriteError> {
+        self.check_writable()?;
+        self.end_dirty_active()?;
+        self.maintain()?;
+        let id_max = self.segments.all().iter().map(|s| s.id).max().unwrap_or(0);
+        let mut total = CompactionReport::default();
+        let mut done = std::collections::HashSet::new();
+        loop {
+            let run = self.compact_once(|counts, _, policy| {
+                let left: Vec<SegmentCounts> =
+                    counts.iter().filter(|s| !done.contains(&s.id)).copied().collect();
+                let plan = choose_asked(&left, id_max, policy)?;
+                done.extend(plan.inputs.iter().copied());
+                Some(plan)
+            })?;
+            match run {
+                Some(run) => total.add(&run),
+                None => return Ok(total),
+            }
+        }
+    }
+
+    /// Makes one plan and runs it; `None` if there is nothing to do, or it came to nothing.
+    fn compact_once(
+        &self,
+        choose: impl FnOnce(&[SegmentCounts], u64, &Policy) -> Option<Plan>,
+    ) -> Result<Option<CompactionReport>, WriteError> {
+        let _one_at_a_time = self.compaction.running.lock();
+        if self.compaction.is_stopped() {
+            return Ok(None);
+        }
+        {
+            let mut state = self.compaction.state.lock();
+            state.began_at = state.cancellations;
+        }
+        self.poison.check()?;
+        let (counts, open_bytes) = self.segment_counts();
+        let Some(plan) = choose(&counts, open_bytes, &self.policy()) else { return Ok(None) };
+        let result = self.run_plan(&plan);
+        self.compaction.state.lock().ended += 1;
+        self.compaction.changed.notify_all();
+        let failure = match result {
+            Ok(run) => {
+                self.compaction.done.lock().add(&run);
+                return Ok(Some(run));
+            }
+            Err(failure) => failure,
+        };
+        let what = match &failure {
+            Failure::Cancelled => "cancelled".to_owned(),
+            Failure::Damaged(e) => e.to_string(),
+            Failure::Write(e) => e.to_string(),
+        };
+        self.compaction.done.lock().failure = Some(what);
+        match failure {
+            Failure::Write(e) => Err(e),
+            // Left alone from now on: another plan may go on with the others.
+            Failure::Damaged(_) => Ok(Some(CompactionReport::default())),
+            Failure::Cancelled => Ok(None),
+        }
+    }
+
+    /// Ends the active segment if something in it is dead, so that it can be compacted.
+    fn end_dirty_active(&self) -> Result<(), WriteError> {
+        let mut log = self.log.lock();
+        let is_dirty = log.active.as_ref().is_some_and(|s| {
+            let is_used = s.end() > SEGMENT_HEADER_LEN;
+            let has_tombstones = s.written.tombstone_bytes.load(Ordering::Relaxed) > 0;
+            is_used && (s.has_old_puts() || has_tombstones)
+        });
+        if !is_dirty || log.is_closed {
+            return Ok(());
+        }
+        self.rotate(&mut log, 0)
+    }
+
+    /// Does `write`; if the device is full, gives the reserve back and tries again.
+    pub(super) fn with_reserve<T>(
+        &self,
+        mut write: impl FnMut() -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        match write() {
+            Err(WriteError::Full(_)) if self.release_reserve() => write(),
+            result => result,
+        }
+    }
+
+    /// Removes the reserve; false if there was none.
+    fn release_reserve(&self) -> bool {
+        self.options.vfs.remove(&self.dir.join(RESERVE_NAME)).is_ok()
+    }
+
+    /// Makes the reserve, once the store is large enough to need one. Nobody misses it if it
+    /// cannot be made, and it holds nothing that a power cut could damage.
+    fn keep_reserve(&self) {
+        let log_bytes: u64 = self.segments.all().iter().map(|s| s.end()).sum();
+        let len = (log_bytes / RESERVE_SHARE).min(RESERVE_LEN_MAX).min(self.options.segment_len);
+        if self.options.inline_maintenance || log_bytes < 4 * self.options.segment_len {
+            return;
+        }
+        let path = self.dir.join(RESERVE_NAME);
+        if let Ok(file) = self.options.vfs.open(&path, OpenMode::CreateNew)
+            && file.allocate(len).is_err()
+        {
+            let _ = self.options.vfs.remove(&path);
+        }
+    }
+
+    /// Waits a moment for compaction to give space back; false if none has ended.
+    pub(in crate::engine) fn await_relief(&self) -> bool {
+        let mut state = self.compaction.state.lock();
+        let before = state.ended;
+        while state.ended == before {
+            if self.compaction.changed.wait_for(&mut state, RELIEF_WAIT).timed_out() {
+                return state.ended != before;
+            }
+        }
+        true
+    }
+}
+
+/// The thread that compacts.
+pub(in crate::engine) struct Compactor {
+    wake: Sender<Task>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Task {
+    Look,
+    Stop,
+}
+
+impl Compactor {
+    /// Starts the thread.
+    pub(in crate::engine) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
+        let (wake, tasks) = bounded(1);
+        let core = Arc::clone(core);
+        let run = move || run(&core, &tasks);
+        let thread = std::thread::Builder::new().name("siltstone-compact".to_owned()).spawn(run)?;
+        Ok(Compactor { wake, thread: Some(thread) })
+    }
+
+    /// Has the thread look for work; returns at once.
+    pub(in crate::engine) fn wake(&self) {
+        // Full means that it is about to look anyway.
+        let _ = self.wake.try_send(Task::Look);
+    }
+
+    /// For others that have work for the thread.
+    pub(in crate::engine) fn waker(&self) -> impl Fn() + Send + 'static + use<> {
+        let wake = self.wake.clone();
+        move || {
+            let _ = wake.try_send(Task::Look);
+        }
+    }
+}
+
+impl Drop for Compactor {
+    /// Ends the thread. Whoever drops it has told the present run to give up.
+    fn drop(&mut self) {
+        let _ = self.wake.send(Task::Stop);
+        if let Some(thread) = self.thread.take() {
+            join(thread);
+        }
+    }
+}
+
+fn run(core: &Core, tasks: &Receiver<Task>) {
+    while let Ok(Task::Look) = tasks.recv() {
+        // What fails is tried again at the next wake-up, and is told by the store's counters.
+        let _ = core.compact_due();
+    }
+}

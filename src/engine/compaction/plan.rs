@@ -1,0 +1,279 @@
+//! What to compact next: a pure function of the segments' counters.
+
+/// What is known about a sealed segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentCounts {
+    /// Its id.
+    pub id: u64,
+    /// It is a stretch of the log, not the output of a compaction.
+    pub is_log: bool,
+    /// Sequence number of its first record.
+    pub first: u64,
+    /// The sequence number after its last record.
+    pub next: u64,
+    /// Bytes of its header, frames and records.
+    pub bytes: u64,
+    /// Bytes of its records.
+    pub record_bytes: u64,
+    /// Bytes of records that are live or needed for good.
+    pub live: u64,
+    /// Bytes of records that only snapshots need.
+    pub pinned: u64,
+    /// Bytes of deletions and clearings.
+    pub tombstones: u64,
+    /// Compaction found that its tombstones were needed.
+    pub tombstones_are_needed: bool,
+    /// It holds puts that are not the newest of their key.
+    pub has_old_puts: bool,
+}
+
+/// When and how much is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Compaction starts when the log takes more than this many percent of what is needed of it.
+    pub space_percent: u64,
+    /// Size of a full segment, in bytes.
+    pub segment_len: u64,
+}
+
+/// Why segments are compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Nothing in them is needed.
+    Dead,
+    /// The log has grown over its share.
+    Space,
+    /// They are small and many.
+    Small,
+    /// Somebody asked for it.
+    Asked,
+}
+
+/// Segments to compact together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Their ids, in the order of their sequence numbers.
+    pub inputs: Vec<u64>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Segments below this share of a full one are small.
+const SMALL_SHARE: u64 = 8;
+/// So many small segments are merged into one.
+const SMALL_COUNT: usize = 8;
+/// A segment is worth rewriting for space if this share of it, in percent, comes back.
+const DEAD_PERCENT_MIN: u64 = 10;
+
+/// Chooses what to compact, by cost and benefit; `None` if nothing is worth it. `open_bytes` is
+/// what segments take that are not sealed, all of it counted as needed.
+///
+/// - What is wholly dead goes first: it costs nothing.
+/// - If the log takes more than its share, the segments that give back the most for what must be
+///   copied go, old ones before young ones, since what is young is likely to die by itself
+///   (Rosenblum and Ousterhout's cost and benefit, "The Design and Implementation of a
+///   Log-Structured File System", 1991). As many at a time as fill two segments.
+/// - Many small segments become a large one.
+pub(crate) fn choose(segments: &[SegmentCounts], open_bytes: u64, policy: &Policy) -> Option<Plan> {
+    let dead: Vec<&SegmentCounts> = segments.iter().filter(|s| needed(s, segments) == 0).collect();
+    if !dead.is_empty() {
+        return Some(plan(dead, Reason::Dead));
+    }
+    space(segments, open_bytes, policy).or_else(|| small(segments, policy))
+}
+
+/// Chooses among segments up to `id_max` everything of which something comes back.
+pub(crate) fn choose_asked(
+    segments: &[SegmentCounts],
+    id_max: u64,
+    policy: &Policy,
+) -> Option<Plan> {
+    let mut all: Vec<&SegmentCounts> = segments
+        .iter()
+        .filter(|s| s.id <= id_max && (s.is_log || reclaimable(s, segments) > 0))
+        .collect();
+    all.sort_unstable_by_key(|s| s.first);
+    let mut copied = 0;
+    let fits = |s: &&&SegmentCounts| {
+        copied += needed(s, segments);
+        copied <= 2 * policy.segment_len
+    };
+    let count = all.iter().take_while(fits).count().max(1);
+    all.truncate(count);
+    (!all.is_empty()).then(|| plan(all, Reason::Asked))
+}
+
+/// Bytes of `segment` that must be copied when it is compacted.
+fn needed(segment: &SegmentCounts, segments: &[SegmentCounts]) -> u64 {
+    // Nobody has looked yet whether the others are needed: mostly they are not.
+    let may_stay = segment.tombstones_are_needed
+        && segments.iter().any(|s| s.has_old_puts && s.first < segment.next);
+    segment.live + segment.pinned + if may_stay { segment.tombstones } else { 0 }
+}
+
+/// Bytes of `segment` that come back when it is compacted.
+fn reclaimable(segment: &SegmentCounts, segments: &[SegmentCounts]) -> u64 {
+    // What a compacted segment takes beside its records, the next one takes too.
+    let bytes = if segment.is_log { segment.bytes } else { segment.record_bytes };
+    bytes.saturating_sub(needed(segment, segments))
+}
+
+fn space(segments: &[SegmentCounts], open_bytes: u64, policy: &Policy) -> Option<Plan> {
+    let mut bytes: u64 = segments.iter().map(|s| s.bytes).sum::<u64>() + open_bytes;
+    let total_needed: u64 = segments.iter().map(|s| needed(s, segments)).sum::<u64>() + open_bytes;
+    let is_over = |bytes: u64| bytes * 100 > total_needed * policy.space_percent;
+    if !is_over(bytes) {
+        return None;
+    }
+    let newest = segments.iter().map(|s| s.next).max()?;
+    let oldest = segments.iter().map(|s| s.first).min()?;
+    let score = |s: &SegmentCounts| {
+        let (dead, needed) = (reclaimable(s, segments) as f64, needed(s, segments) as f64);
+        let age = (newest - s.next) as f64 / (newest - oldest).max(1) as f64;
+        dead / (needed + s.bytes as f64) * (1.0 + age)
+    };
+    let mut victims: Vec<(f64, &SegmentCounts)> = segments
+        .iter()
+        .filter(|s| reclaimable(s, segments) * 100 >= s.bytes * DEAD_PERCENT_MIN)
+        .map(|s| (score(s), s))
+        .collect();
+    victims.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut chosen = Vec::new();
+    let mut copied = 0;
+    for (_, victim) in victims {
+        copied += needed(victim, segments);
+        if !chosen.is_empty() && (copied > 2 * policy.segment_len || !is_over(bytes)) {
+            break;
+        }
+        bytes = bytes.saturating_sub(reclaimable(victim, segments));
+        chosen.push(victim);
+    }
+    (!chosen.is_empty()).then(|| plan(chosen, Reason::Space))
+}
+
+fn small(segments: &[SegmentCounts], policy: &Policy) -> Option<Plan> {
+    let mut small: Vec<&SegmentCounts> =
+        segments.iter().filter(|s| s.bytes < policy.segment_len / SMALL_SHARE).collect();
+    if small.len() < SMALL_COUNT {
+        return None;
+    }
+    small.sort_unstable_by_key(|s| s.first);
+    small.truncate(SMALL_COUNT);
+    Some(plan(small, Reason::Small))
+}
+
+fn plan(mut segments: Vec<&SegmentCounts>, reason: Reason) -> Plan {
+    segments.sort_unstable_by_key(|s| s.first);
+    Plan { inputs: segments.iter().map(|s| s.id).collect(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { space_percent: 125, segment_len: 1000 };
+
+    fn segment(id: u64, live: u64) -> SegmentCounts {
+        SegmentCounts {
+            id,
+            is_log: true,
+            first: id * 100,
+            next: id * 100 + 100,
+            bytes: 1000,
+            record_bytes: 1000,
+            live,
+            has_old_puts: live < 1000,
+            ..SegmentCounts::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_while_the_log_keeps_to_its_share() {
+        let segments: Vec<_> = (1..=10).map(|id| segment(id, 850)).collect();
+        assert_eq!(choose(&segments, 500, &POLICY), None);
+    }
+
+    #[test]
+    fn what_is_dead_goes_first() {
+        let segments = [segment(1, 500), segment(2, 0), segment(3, 100), segment(4, 0)];
+        let plan = choose(&segments, 0, &POLICY).expect("two are dead");
+        assert_eq!(plan, Plan { inputs: vec![2, 4], reason: Reason::Dead });
+    }
+
+    #[test]
+    fn the_emptiest_and_oldest_are_chosen_until_the_share_is_kept() {
+        let segments = [segment(1, 600), segment(2, 950), segment(3, 600), segment(4, 200)];
+        let plan = choose(&segments, 0, &POLICY).expect("too much is dead");
+        assert_eq!(plan, Plan { inputs: vec![1, 4], reason: Reason::Space });
+    }
+
+    #[test]
+    fn what_snapshots_need_is_no_gain() {
+        let pinned = |id| SegmentCounts { pinned: 800, ..segment(id, 200) };
+        assert_eq!(choose(&[pinned(1), pinned(2)], 0, &POLICY), None);
+    }
+
+    /// Goal: a segment of tombstones that are needed is not rewritten again and again.
+    #[test]
+    fn needed_tombstones_wait_for_what_they_hide() {
+        let mut segments = [segment(1, 900), segment(2, 0)];
+        segments[1].tombstones = 950;
+        assert_eq!(choose(&segments, 0, &POLICY).expect("unexamined").inputs, [2]);
+        segments[1].tombstones_are_needed = true;
+        segments[1].is_log = false;
+        segments[1].record_bytes = 950;
+        assert_eq!(choose(&segments, 0, &POLICY), None);
+        segments[0].has_old_puts = false;
+        assert_eq!(choose(&segments, 0, &POLICY).expect("free now").inputs, [2]);
+    }
+
+    #[test]
+    fn many_small_segments_become_one() {
+        let small = |id| SegmentCounts { bytes: 100, record_bytes: 90, ..segment(id, 90) };
+        let segments: Vec<_> = (1..=9).map(small).collect();
+        let plan = choose(&segments, 0, &POLICY).expect("eight is many");
+        assert_eq!(plan, Plan { inputs: (1..=8).collect(), reason: Reason::Small });
+        assert_eq!(choose(&segments[..7], 0, &POLICY), None);
+    }
+
+    /// Goal: compaction comes to an end. Method: random segments; what a plan rewrites comes out
+    /// whole, and each plan gives something back or lessens the number of segments.
+    #[test]
+    fn plans_come_to_an_end() {
+        let mut rng = 0x1234_5678_9ABC_DEF1u64;
+        let mut next = || {
+            rng ^= rng << 13;
+            rng ^= rng >> 7;
+            rng ^= rng << 17;
+            rng
+        };
+        for _ in 0..200 {
+            let mut segments: Vec<_> = (1..=30).map(|id| segment(id, next() % 1001)).collect();
+            let mut id = 100;
+            let mut runs = 0;
+            while let Some(plan) = choose(&segments, 0, &POLICY) {
+                runs += 1;
+                assert!(runs < 200, "goes on for ever");
+                let inputs: Vec<_> =
+                    segments.iter().filter(|s| plan.inputs.contains(&s.id)).copied().collect();
+                segments.retain(|s| !plan.inputs.contains(&s.id));
+                let live: u64 = inputs.iter().map(|s| s.live).sum();
+                let first = inputs.iter().map(|s| s.first).min().expect("not empty");
+                let mut left = live;
+                while left > 0 {
+                    id += 1;
+                    let bytes = left.min(1000);
+                    left -= bytes;
+                    let whole = SegmentCounts { bytes, record_bytes: bytes, ..segment(id, bytes) };
+                    segments.push(SegmentCounts {
+                        is_log: false,
+                        has_old_puts: false,
+                        first,
+                        next: first + 100,
+                        ..whole
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Executes a plan, in the order that the module's documentation gives.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::core::Core;
+use super::super::error::{ReadError, WriteError};
+use super::super::segments::Segment;
+use super::control::CompactionReport;
+use super::output::{Finished, Output};
+use super::plan::Plan;
+use crate::format::hint::{HINT_LEN, Hint};
+use crate::format::manifest::Edit;
+use crate::format::record::Kind;
+use crate::index::Location;
+
+/// Keys that are swung at once, with writers waiting.
+const SWUNG_AT_ONCE: usize = 256;
+
+/// Tombstones are looked up one by one if the hints to search are at most this many times as long
+/// as the tombstones.
+const SEARCH_FACTOR: u64 = 8;
+/// Hints so short are searched in any case.
+const SEARCH_LEN_MIN: u64 = 64 << 10;
+
+/// Why a compaction came to nothing.
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum Failure {
+    /// It was told to stop.
+    Cancelled,
+    /// A record in this segment is damaged: it is left as it is.
+    Damaged(ReadError),
+    /// Writing failed. The store is as it was.
+    Write(WriteError),
+}
+
+impl From<WriteError> for Failure {
+    fn from(e: WriteError) -> Self {
+        Failure::Write(e)
+    }
+}
+
+/// A record that is needed.
+struct Survivor {
+    hint: Hint,
+    /// Which of the inputs it stands in.
+    input: usize,
+    /// It is an old version that a snapshot needs.
+    is_pinned: bool,
+}
+
+/// What the survey found.
+struct Survey {
+    survivors: Vec<Survivor>,
+    /// Tombstones stay that were looked up one by one, or that could not be.
+    has_needed_tombstones: bool,
+}
+
+impl Core {
+    /// Moves what is needed of the plan's segments to new ones. Requires: one at a time.
+    pub(super) fn run_plan(&self, plan: &Plan) -> Result<CompactionReport, Failure> {
+        let inputs: Vec<Arc<Segment>> = {
+            let all = self.segments.all();
+            let by_id = |id: &u64| all.iter().find(|s| s.id == *id).cloned();
+            plan.inputs.iter().filter_map(by_id).filter(|s| s.seal().is_some()).collect()
+        };
+        let survey = self.survey_inputs(&inputs);
+        let upto = self.log.lock().next_seqno;
+        if !planted!(CompactionDropsBeforeSync) {
+            self.sync_upto(upto)?;
+        }
+        let mut report = CompactionReport {
+            runs: 1,
+            segments_in: inputs.len() as u64,
+            bytes_in: inputs.iter().map(|s| s.end()).sum(),
+            ..CompactionReport::default()
+        };
+        let finished = self.write_outputs(&inputs, &survey.survivors, &mut report)?;
+        if let Err(e) = self.list_outputs(&inputs, &finished) {
+            // Poisoned: the edit may be there, and the files must be.
+            if self.poison.check().is_ok() {
+                finished.iter().for_each(|output| output.discard(self));
+            }
+            return Err(e.into());
+        }
+        self.swing(&inputs, &survey, finished);
+        self.retire_inputs(&inputs);
+        Ok(report)
+    }
+
+    /// Which records of the inputs are needed, in the order of their sequence numbers.
+    fn survey_inputs(&self, inputs: &[Arc<Segment>]) -> Survey {
+        let mut survivors = Vec::new();
+        let mut tombstones = Vec::new();
+        for (input, segment) in inputs.iter().enumerate() {
+            for hint in segment.sealed_hints() {
+                match self.judge(segment, &hint) {
+                    Some(Need::Live) => {
+                        survivors.push(Survivor { hint, input, is_pinned: false });
+                    }
+                    Some(Need::Pinned) => {
+                        survivors.push(Survivor { hint, input, is_pinned: true });
+                    }
+                    Some(Need::Tombstone) => tombstones.push((hint, input)),
+                    None => {}
+                }
+            }
+        }
+        let kept = self.needed_tombstones(inputs, &survivors, tombstones);
+        let has_needed_tombstones = !kept.is_empty();
+        survivors.extend(kept);
+        survivors.sort_unstable_by_key(|s| s.hint.seqno);
+        Survey { survivors, has_needed_tombstones }
+    }
+
+    fn judge(&self, segment: &Segment, hint: &Hint) -> Option<Need> {
+        let collection = self.catalog.by_id(hint.collection)?;
+        match hint.kind {
+            Kind::CreateCollection => Some(Need::Live),
+            Kind::Configure => collection.is_configured_by(hint.seqno).then_some(Need::Live),
+            Kind::Delete | Kind::Clear => Some(Need::Tombstone),
+            Kind::Put => {
+                let location = Location::new(segment.slot, hint.offset)?;
+                if collection.index().has(hint.hash, location) {
+                    return Some(Need::Live);
+                }
+                let needs = |point: &Arc<super::super::points::Point>| {
+                    point.kept(hint.collection).is_some_and(|kept| {
+                        kept.changed.has(hint.hash, location)
+                            || (hint.seqno < point.seqno
+                                && kept.cleared.get().is_some_and(|i| i.has(hint.hash, location)))
+                    })
+                };
+                let is_pinned =
+                    self.points.since(0).iter().any(needs) && !planted!(CompactionForgetsSnapshots);
+                is_pinned.then_some(Need::Pinned)
+            }
+        }
+    }
+
+    /// The tombstones that hide an older put which stays.
+    fn needed_tombstones(
+        &self,
+        inputs: &[Arc<Segment>],
+        survivors: &[Survivor],
+        mut tombstones: Vec<(Hint, usize)>,
+    ) -> Vec<Survivor> {
+        if planted!(TombstonesDroppedTooSoon) {
+            return Vec::new();
+        }
+        let keep = |(hint, input)| Survivor { hint, input, is_pinned: false };
+        let newest = tombstones.iter().map(|(hint, _)| hint.seqno).max().unwrap_or(0);
+        let hides: Vec<Arc<Segment>> = self
+            .segments
+            .all()
+            .into_iter()
+            .filter(|s| s.first.load(Ordering::Acquire) < newest && s.has_old_puts())
+            .filter(|s| !inputs.iter().any(|input| Arc::ptr_eq(input, s)))
+            .collect();
+        let bytes: u64 = tombstones.iter().map(|(hint, _)| hint.len).sum();
+        let search: u64 =
+            hides.iter().map(|s| s.written.records.load(Ordering::Relaxed) * HINT_LEN as u64).sum();
+        if search > SEARCH_LEN_MIN && search > bytes * SEARCH_FACTOR {
+            return tombstones.into_iter().map(keep).collect();
+        }
+        // The oldest put that stays of each key and of each collection, among those asked for.
+        let keys: HashSet<(u32, u64)> =
+            tombstones.iter().map(|(hint, _)| (hint.collection, hint.hash)).collect();
+        let collections: HashSet<u32> = keys.iter().map(|(id, _)| *id).collect();
+        let mut oldest: HashMap<(u32, Option<u64>), u64> = HashMap::new();
+        let mut stays = |hint: &Hint| {
+            if hint.kind != Kind::Put || !collections.contains(&hint.collection) {
+                return;
+            }
+            let mut note = |key| {
+                let entry = oldest.entry(key).or_insert(hint.seqno);
+                *entry = hint.seqno.min(*entry);
+            };
+            note((hint.collection, None));
+            if keys.contains(&(hint.collection, hint.hash)) {
+                note((hint.collection, Some(hint.hash)));
+            }
+        };
+        survivors.iter().for_each(|s| stays(&s.hint));
+        for segment in &hides {
+            match segment.seal() {
+                Some(_) => segment.sealed_hints().iter().for_each(&mut stays),
+                None => segment.hints.lock().iter().for_each(&mut stays),
+            }
+        }
+        tombstones.retain(|(hint, _)| {
+            let of_key = hint.kind.has_key().then_some(hint.hash);
+            oldest.get(&(hint.collection, of_key)).is_some_and(|seqno| *seqno < hint.seqno)
+        });
+        tombstones.into_iter().map(keep).collect()
+    }
+
+    /// Copies the survivors. On failure nothing is left behind.
+    fn write_outputs(
+        &self,
+        inputs: &[Arc<Segment>],
+        survivors: &[Survivor],
+        report: &mut CompactionReport,
+    ) -> Result<Vec<Finished>, Failure> {
+        let mut finished: Vec<Finished> = Vec::new();
+        let result = self.write_each(inputs, survivors, report, &mut finished);
+        if result.is_err() {
+            finished.iter().for_each(|output| output.discard(self));
+        }
+        result.map(|()| finished)
+    }
+
+    fn write_each(
+        &self,
+        inputs: &[Arc<Segment>],
+        survivors: &[Survivor],
+        report: &mut CompactionReport,
+        finished: &mut Vec<Finished>,
+    ) -> Result<(), Failure> {
+        let generation = inputs.iter().map(|s| s.generation).max().unwrap_or(0).saturating_add(1);
+        let mut output: Option<Output> = None;
+        for survivor in survivors {
+            let Some(segment) = inputs.get(survivor.input) else { continue };
+            let is_full = |o: &Output| o.len() + survivor.hint.len > self.options.segment_len;
+            if let Some(full) = output.take_if(|o| is_full(o)) {
+                finished.push(self.finish_output(full, report)?);
+            }
+            if output.is_none() {
+                output = Some(self.with_reserve(|| Output::create(self, generation))?);
+            }
+            let Some(current) = &mut output else { continue };
+            if let Err(e) = self.copy(segment, survivor, current) {
+                if let Some(current) = output.take() {
+                    current.discard(self);
+                }
+                return Err(e);
+            }
+        }
+        if let Some(last) = output {
+            finished.push(self.finish_output(last, report)?);
+        }
+        if !finished.is_empty() && !planted!(CompactedDirNotSynced) {
+            let synced = self.options.vfs.sync_dir(&self.dir);
+            synced.map_err(|e| {
+                let e = crate::vfs::IoError::new("sync directory", &self.dir, e);
+                Failure::Write(self.poison.set(e))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &self,
+        segment: &Arc<Segment>,
+        survivor: &Survivor,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let damaged = |e| {
+            segment.is_damaged.store(true, Ordering::Relaxed);
+            Failure::Damaged(e)
+        };
+        let hint = &survivor.hint;
+        let found = self.read_in(segment, hint.offset).map_err(damaged)?;
+        self.check_intact(&found).map_err(damaged)?;
+        let is_it = found.header.kind == hint.kind
+            && found.header.collection == hint.collection
+            && found.header.record_len() as u64 == hint.len;
+        if !is_it {
+            let what = "the hint describes another record than stands here";
+            return Err(damaged(segment.corruption(hint.offset, what).into()));
+        }
+        let written = output.push(self, found.raw(), hint)?;
+        if written > 0 {
+            self.compaction.pace(written).map_err(|()| Failure::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    fn finish_output(
+        &self,
+        output: Output,
+        report: &mut CompactionReport,
+    ) -> Result<Finished, Failure> {
+        report.segments_out += 1;
+        report.bytes_out += output.len();
+        Ok(output.finish(self)?)
+    }
+
+    /// Puts the outputs in the place of the inputs, in one edit.
+    fn list_outputs(
+        &self,
+        inputs: &[Arc<Segment>],
+        finished: &[Finished],
+    ) -> Result<(), WriteError> {
+        let edit = Edit::Compact {
+            added: finished.iter().map(Finished::state).collect(),
+            removed: inputs.iter().map(|s| s.id).collect(),
+        };
+        if planted!(InputsGoBeforeTheEdit) {
+            for input in inputs {
+                let _ = self.options.vfs.remove(&input.path);
+            }
+        }
+        self.manifest.lock().append(&edit, &self.poison)
+    }
+
+    /// Leads the index and the snapshots' books to where the records stand now.
+    fn swing(&self, inputs: &[Arc<Segment>], survey: &Survey, finished: Vec<Finished>) {
+        let mut survivors = survey.survivors.iter();
+        for output in finished {
+            let Some((segment, hints)) = output.install(self) else { continue };
+            segment.tombstones_are_needed.store(survey.has_needed_tombstones, Ordering::Relaxed);
+            for chunk in hints.chunks(SWUNG_AT_ONCE) {
+                let _applying = self.apply.lock();
+                for (new, survivor) in chunk.iter().zip(survivors.by_ref()) {
+                    if let Some(old) = inputs.get(survivor.input) {
+                        self.swing_one(old, &survivor.hint, &segment, new, survivor.is_pinned);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leads one record's key to its new place, if it still is at the old one.
+    fn swing_one(
+        &self,
+        old: &Arc<Segment>,
+        was: &Hint,
+        new: &Arc<Segment>,
+        is: &Hint,
+        is_pinned: bool,
+    ) {
+        if !is.kind.has_key() {
+            // What creates or configures a collection is needed for good; a clearing is not live.
+            if is.kind != Kind::Clear {
+                new.add_live(is.len, 0);
+            }
+            return;
+        }
+        let (Some(from), Some(to), Some(collection)) = (
+            Location::new(old.slot, was.offset),
+            Location::new(new.slot, is.offset),
+            self.catalog.by_id(is.collection),
+        ) else {
+            return;
+        };
+        if is.kind != Kind::Put {
+            return;
+        }
+        let is_swung = if planted!(SwingIgnoresOverwrites) && !is_pinned {
+            collection.index().insert(is.hash, to, |_| true).is_some()
+        } else {
+            collection.index().relocate(is.hash, from, to)
+        };
+        if is_swung {
+            collection.sub_live(old, was.len);
+            collection.add_live(new, is.len, 1);
+        }
+        for point in self.points.since(0) {
+            let Some(kept) = point.kept(is.collection) else { continue };
+            let is_kept = kept.changed.relocate(is.hash, from, to)
+                || kept.cleared.get().is_some_and(|index| index.relocate(is.hash, from, to));
+            if is_kept {
+                point.unpin(&kept, old, was.len, 1);
+                point.pin(&kept, new, is.len, 1);
+            }
+        }
+    }
+
+    /// Takes the inputs out of the store. Their files go when the last reader lets go.
+    fn retire_inputs(&self, inputs: &[Arc<Segment>]) {
+        let _applying = self.apply.lock();
+        self.forget_cleared(inputs);
+        for input in inputs {
+            self.segments.remove(input);
+            input.retire(&self.options.vfs);
+        }
+    }
+}
+
+impl Core {
+    /// Removes what leads to the inputs from the indexes that were kept when collections were
+    /// cleared: those also hold records that are younger than their point, which no snapshot needs
+    /// and which were not copied. Requires: apply lock held.
+    fn forget_cleared(&self, inputs: &[Arc<Segment>]) {
+        for point in self.points.since(0) {
+            for (collection, index) in point.cleared() {
+                for input in inputs {
+                    let hints = input.sealed_hints();
+                    for hint in hints.iter().filter(|h| h.collection == collection) {
+                        if let Some(location) = Location::new(input.slot, hint.offset) {
+                            index.remove(hint.hash, |l| l == location);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a record is needed.
+enum Need {
+    Live,
+    Pinned,
+    /// Perhaps: it depends on what else stays.
+    Tombstone,
+}
