@@ -128,6 +128,8 @@ mod registry {
         FeedBeyondWatermark,
         /// The change feed goes on from a position of a history that was lost.
         FeedMarkIgnored,
+        /// The time that records expire by is forgotten when the store is closed.
+        TimeNotKept,
         /// Frames behind the place where a log was closed are taken for its own.
         FramesBehindCloseCount,
         /// A backup's manifest is written before its segments are synced.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::compression::Packing;
 use super::error::WriteError;
 use super::segments::Segment;
 use crate::format::config::CollectionOptions;
@@ -27,6 +28,8 @@ pub(super) struct CollectionState {
     pub(super) is_listed: AtomicBool,
     /// The options, and the sequence number of the record that set them; 0 for the defaults.
     options: RwLock<(u64, CollectionOptions)>,
+    /// Dictionaries, and what compression has done.
+    pub(super) packing: Packing,
     index: RwLock<Arc<Index>>,
     /// What is live in each segment, so that clearing needs no walk over the keys.
     live: Tally,
@@ -76,6 +79,7 @@ impl CollectionState {
             is_logged: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             options: RwLock::default(),
+            packing: Packing::default(),
             index: RwLock::default(),
             live: Tally::default(),
         }

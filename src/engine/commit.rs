@@ -110,7 +110,7 @@ impl Core {
         Ok(written)
     }
 
-    fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+    pub(super) fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
         if let Some(mut packed) = self.pack(batch) {
             return self.append_stamped(&mut packed);
         }

@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use super::catalog::Catalog;
 use super::clock::Clock;
 use super::compaction::Control;
-use super::compression::Codecs;
 use super::durable::DurableSnapshots;
 use super::error::WriteError;
 use super::feed::FeedSignal;
@@ -42,7 +41,6 @@ pub(super) struct Core {
     pub(super) epoch: u32,
     pub(super) catalog: Catalog,
     pub(super) clock: Clock,
-    pub(super) codecs: Codecs,
     pub(super) segments: SegmentTable,
     pub(super) log: Mutex<Log>,
     /// Held while a batch goes into the index; taken before the log lock is let go, so that

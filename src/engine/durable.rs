@@ -159,8 +159,10 @@ impl Core {
         for old in self.too_many(label.name.is_none()) {
             batch.push_system(&key_of(old), None)?;
         }
+        let time = self.push_time(batch)?;
         batch.push_system(&key_of(id), Some(&value))?;
         let written = self.write(batch, Durability::Sync)?;
+        self.time_is_kept(time);
         *next = id + 1;
         let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
         Ok((info, written))

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::catalog::CollectionState;
+use super::clock;
 use super::core::Core;
 use super::durable;
 use super::error::OpenError;
@@ -211,6 +212,13 @@ impl Core {
                 let found = self.read_location(location)?;
                 self.check_intact(&found)?;
                 self.enter_snapshot(id, *seqno, found.record().value).map_err(|what| {
+                    refuse(Case::Inconsistent, &found.segment.path, location.offset(), what)
+                })?;
+            }
+            if let (clock::KEY, Some(location)) = (&key[..], *location) {
+                let found = self.read_location(location)?;
+                self.check_intact(&found)?;
+                self.load_time(&found).map_err(|what| {
                     refuse(Case::Inconsistent, &found.segment.path, location.offset(), what)
                 })?;
             }

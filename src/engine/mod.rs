@@ -10,6 +10,7 @@ mod check;
 mod clock;
 mod commit;
 mod compaction;
+#[allow(dead_code, unused_imports)]
 mod compression;
 mod core;
 mod db;
@@ -41,6 +42,7 @@ pub use batch::{BatchOp, WriteBatch};
 pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;
 pub use compaction::CompactionReport;
+pub use compression::CompressionStats;
 pub use db::{Collection, Db};
 pub use durable::{PersistOptions, SnapshotInfo};
 pub use error::{Corruption, OpenError, ReadError, SnapshotError, WriteError};

@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use super::catalog::Catalog;
 use super::clock::Clock;
 use super::compaction::Control;
-use super::compression::Codecs;
 use super::core::{Core, Log};
 use super::durable::DurableSnapshots;
 use super::error::{OpenError, WriteError};
@@ -273,7 +272,6 @@ impl Core {
             hash_seed: hash_seed(&store_id),
             epoch: 0,
             catalog: Catalog::default(),
-            codecs: Codecs::default(),
             segments: SegmentTable::default(),
             log: Mutex::new(Log {
                 active: None,
@@ -318,6 +316,8 @@ impl Core {
     fn close_once(&self) -> Result<(), WriteError> {
         // Nothing may be written behind the edit that closes the store.
         self.compaction.close();
+        // On a full device the time is told again after the next open.
+        let _ = self.keep_time();
         self.log.lock().is_closed = true;
         self.poison.check()?;
         // Segments that cannot be sealed now, on a full device, are sealed after the next open.

@@ -133,6 +133,7 @@ pub struct Options {
     pub(super) compaction: CompactionOptions,
     pub(super) store_id: Option<StoreId>,
     pub(super) time: u64,
+    pub(super) dictionary_records: usize,
     pub(super) vfs: Arc<dyn Vfs>,
 }
 
@@ -150,6 +151,7 @@ impl Default for Options {
             compaction: CompactionOptions::default(),
             store_id: None,
             time: 0,
+            dictionary_records: 1000,
             vfs: Arc::new(OsVfs),
         }
     }
@@ -231,6 +233,14 @@ impl Options {
     /// that was told of a later time keeps to that. Default: 0.
     pub fn time(mut self, now: u64) -> Self {
         self.time = now;
+        self
+    }
+
+    /// How many records of a collection compaction must move at once to train a dictionary from
+    /// them, see [`crate::Compression::Dictionary`]; 256 KiB of them are enough in any case.
+    /// Default: 1,000.
+    pub fn dictionary_records(mut self, count: usize) -> Self {
+        self.dictionary_records = count;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::compaction::CompactionReport;
+use super::compression::CompressionStats;
 use super::core::Core;
 use super::recovery::RecoveryReport;
 use crate::format::segment::SegmentKind;
@@ -33,6 +34,8 @@ pub struct Stats {
     pub appended_bytes: u64,
     /// Syncs of the log since the open: each serves every writer that waits.
     pub syncs: u64,
+    /// What compression did, for each collection that is compressed.
+    pub compression: Vec<CompressionStats>,
     /// The error of the failed sync that made the store refuse writes, if one did.
     pub poisoned: Option<String>,
     /// What the open found.
@@ -111,6 +114,11 @@ impl Core {
             watermark: self.watermark(),
             appended_bytes: self.appended_bytes.load(Ordering::Relaxed),
             syncs: self.sync.count.load(Ordering::Relaxed),
+            compression: collections
+                .iter()
+                .map(|c| c.packing.stats(&c.name))
+                .filter(|stats| stats.compressed + stats.decompressed > 0)
+                .collect(),
             poisoned: self.poison.cause().map(ToString::to_string),
             recovery: self.report.clone(),
         }

@@ -14,8 +14,8 @@ use crate::format::value::Stored;
 use crate::index::Location;
 
 impl Core {
-    /// The value of `found`: verified as the options ask for; `None`
-    /// if it has expired. A compressed one comes in a buffer of its own.
+    /// The value of `found`: verified as the options ask for; `None` if it has expired. A
+    /// compressed one comes in a buffer of its own.
     pub(super) fn value_of(&self, found: Found) -> Result<Option<ValueRef>, ReadError> {
         self.verify_body(&found)?;
         self.verified_value(found)
@@ -34,14 +34,13 @@ impl Core {
         if !flags.is_compressed() {
             return Ok(Some(found.into_value(flags.prefix_len())));
         }
-        match self.codecs.decompress(found.header.collection, &stored) {
+        match self.decompress(found.header.collection, &stored) {
             Ok(value) => Ok(Some(ValueRef::owned(value))),
             Err(e) => Err(e.at(&found.segment, found.offset, found.key())),
         }
     }
 
-    /// True if `found` has not expired. Verified as the options ask
-    /// for.
+    /// True if `found` has not expired. Verified as the options ask for.
     pub(super) fn is_current(&self, found: &Found) -> Result<bool, ReadError> {
         if !found.header.flags.expires() {
             return Ok(true);

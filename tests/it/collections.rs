@@ -1,6 +1,5 @@
 //! Options of collections, compression on the write path, and expiry.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use siltstone::vfs::mem::MemVfs;
@@ -164,9 +163,46 @@ fn expired_records_are_absent_and_never_uncover_older_ones() {
     db.put("c", b"long", b"for ever").unwrap();
     db.set_time(u64::MAX);
     assert_eq!(found(&db, b"long").unwrap(), b"for ever");
+}
+
+#[test]
+fn the_time_is_kept_by_persist_and_close() {
+    let vfs = MemVfs::new();
+    let db = options(&vfs).open("/s").unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put_expiring("c", b"k", b"v", 10).unwrap();
+    batch.put_expiring("c", b"later", b"v", 1000).unwrap();
+    db.write(&mut batch, Durability::Sync).unwrap();
+    let copy = |vfs: &MemVfs| {
+        let copy = MemVfs::new();
+        for (path, bytes) in vfs.snapshot() {
+            copy.put(path, bytes);
+        }
+        copy
+    };
+    db.set_time(10);
+    assert_eq!(db.iter("c").count(), 1);
+    // Killed before the time was kept: the store is as old as it was.
+    let killed = options(&copy(&vfs)).open("/s").unwrap();
+    assert_eq!((killed.time(), killed.contains("c", b"k").unwrap()), (0, true));
+    db.persist().unwrap();
+    let killed = options(&copy(&vfs)).open("/s").unwrap();
+    assert_eq!((killed.time(), killed.contains("c", b"k").unwrap()), (10, false));
+    let before = db.stats().next_seqno;
+    db.persist().unwrap();
+    let plain = db.stats().next_seqno - before;
+    db.set_time(11);
+    db.persist().unwrap();
+    assert_eq!(db.stats().next_seqno - before, 2 * plain + 1, "kept when it has changed");
+    db.set_time(999);
     db.close().unwrap();
-    let db = options(&vfs).time(400).open("/s").unwrap();
-    assert_eq!(found(&db, b"k"), None);
-    assert_eq!(found(&db, b"gone already"), None);
-    assert!(vfs.snapshot().contains_key(Path::new("/s/MANIFEST")));
+    let db = options(&vfs).time(5).open("/s").unwrap();
+    assert_eq!(db.time(), 999);
+    assert_eq!(
+        (db.contains("c", b"k").unwrap(), db.contains("c", b"later").unwrap()),
+        (false, true)
+    );
+    drop(db);
+    let db = options(&vfs).time(1000).read_only(true).open("/s").unwrap();
+    assert!(db.get("c", b"later").unwrap().is_none());
 }

@@ -3,21 +3,31 @@
 //! A batch is laid out and checksummed where it is made, by somebody who does not know the store.
 //! On its way into the log, before any lock is taken, the values of collections that want it are
 //! compressed into a copy of the batch ([`Core::pack`]). A value that does not shrink by an eighth
-//! stays as it is: it is then read without a copy.
+//! stays as it is: it is then read without a copy. When compaction moves a value it may be stored
+//! smaller still, with a dictionary ([`Recompressor`]).
 
 #[cfg(feature = "compression")]
 mod codec;
 #[cfg(not(feature = "compression"))]
 #[path = "no_codec.rs"]
 mod codec;
+mod dictionary;
+mod rewrite;
+
+use std::sync::Arc;
 
 use super::batch::{BatchRecord, WriteBatch};
+use super::catalog::CollectionState;
 use super::core::Core;
 use super::error::ReadError;
 use super::segments::Segment;
 use crate::format::config::Compression;
 use crate::format::record::{self, Kind, Record};
 use crate::format::value::{Coding, Stored, fits};
+
+pub use dictionary::CompressionStats;
+pub(super) use dictionary::Packing;
+pub(super) use rewrite::Recompressor;
 
 /// Shorter values are never compressed: the 8 bytes of the prefix alone eat what is won.
 const VALUE_LEN_MIN: usize = 48;
@@ -43,6 +53,8 @@ pub(super) enum Undecodable {
     Damaged(&'static str),
     /// Their dictionary is not there.
     NoDictionary(u32),
+    /// Their dictionary cannot be read.
+    Dictionary(ReadError),
 }
 
 impl Undecodable {
@@ -59,30 +71,10 @@ impl Undecodable {
             Undecodable::NoDictionary(number) => {
                 format!("compressed with dictionary {number}, which is not there, key {key}")
             }
+            // That is where the damage is.
+            Undecodable::Dictionary(e) => return e.clone(),
         };
         segment.corruption(offset, what).into()
-    }
-}
-
-/// What is needed to decompress the values of a store.
-#[derive(Default)]
-pub(super) struct Codecs {}
-
-impl Codecs {
-    /// The value that is `stored` in a record of `collection`.
-    pub(super) fn decompress(
-        &self,
-        _collection: u32,
-        stored: &Stored<'_>,
-    ) -> Result<Vec<u8>, Undecodable> {
-        if !codec::IS_AVAILABLE {
-            return Err(Undecodable::NoFeature);
-        }
-        match stored.coding {
-            None => Ok(stored.bytes.to_vec()),
-            Some((Coding::Lz4, raw_len)) => codec::lz4_decompress(stored.bytes, raw_len),
-            Some((Coding::Zstd(number), _)) => Err(Undecodable::NoDictionary(number)),
-        }
     }
 }
 
@@ -104,8 +96,8 @@ impl Core {
     /// A copy of `batch` whose values are compressed as their collections want it; `None` if there
     /// is nothing to compress.
     pub(super) fn pack(&self, batch: &WriteBatch) -> Option<WriteBatch> {
-        let wanted: Vec<bool> = batch.names.iter().map(|name| self.packs(name)).collect();
-        if !wanted.contains(&true) {
+        let wanted: Vec<_> = batch.names.iter().map(|name| self.packed(name)).collect();
+        if wanted.iter().all(Option::is_none) {
             return None;
         }
         let mut packed = WriteBatch::with_capacity(batch.buf.len());
@@ -114,8 +106,8 @@ impl Core {
             let bytes = batch.buf.get(place.offset..).unwrap_or(&[]);
             let Some(record) = Record::parse(bytes) else { continue };
             let offset = packed.start_record();
-            let is_wanted = wanted.get(place.name as usize) == Some(&true);
-            if !(is_wanted && pack_record(&record, &mut packed.buf)) {
+            let collection = wanted.get(place.name as usize).and_then(Option::as_ref);
+            if !collection.is_some_and(|c| pack_record(&record, c, &mut packed.buf)) {
                 let len = record.header.record_len();
                 packed.buf.extend_from_slice(bytes.get(..len).unwrap_or(bytes));
             }
@@ -124,28 +116,40 @@ impl Core {
         Some(packed)
     }
 
-    /// True if values are compressed when they are written to the collection called `name`.
-    fn packs(&self, name: &str) -> bool {
-        codec::IS_AVAILABLE
-            && self.catalog.find(name).is_some_and(|c| c.options().compression != Compression::Off)
+    /// The collection called `name`, if values are compressed when they are written to it.
+    fn packed(&self, name: &str) -> Option<Arc<CollectionState>> {
+        let collection = self.catalog.find(name).filter(|_| codec::IS_AVAILABLE)?;
+        (collection.options().compression != Compression::Off).then_some(collection)
     }
 }
 
 /// Appends `record` with its value compressed; false, and nothing is appended, if that is not
 /// worth it.
-fn pack_record(record: &Record<'_>, buf: &mut Vec<u8>) -> bool {
+fn pack_record(record: &Record<'_>, collection: &CollectionState, buf: &mut Vec<u8>) -> bool {
     let Some(raw) = record.stored().filter(|_| record.header.kind == Kind::Put) else {
         return false;
     };
     if raw.coding.is_some() {
         return false;
     }
-    let Some(packed) = lz4(raw.bytes) else { return false };
-    let coding = Some((Coding::Lz4, raw.bytes.len()));
-    let stored = Stored { coding, bytes: &packed, ..raw };
+    let Some(block) = lz4(raw.bytes) else { return false };
+    let raw_len = raw.bytes.len();
+    collection.packing.count(raw_len, block.len());
+    append_stored(
+        record,
+        Stored { coding: Some((Coding::Lz4, raw_len)), bytes: &block, ..raw },
+        buf,
+    );
+    true
+}
+
+/// Appends the put `record` with another value area, still to be stamped.
+fn append_stored(record: &Record<'_>, stored: Stored<'_>, buf: &mut Vec<u8>) {
     let start = buf.len();
     let value_len = record::append_body(buf, record.key, |buf| stored.encode(buf));
     let kind = (Kind::Put, stored.flags());
     record::finish_body(buf, start, kind, record.key.len(), value_len);
-    true
 }
+
+#[cfg(all(test, feature = "compression"))]
+mod tests;

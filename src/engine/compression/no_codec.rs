@@ -14,3 +14,28 @@ pub(super) fn lz4_compress(_value: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn lz4_decompress(_bytes: &[u8], _raw_len: usize) -> Result<Vec<u8>, Undecodable> {
     Err(Undecodable::NoFeature)
 }
+
+/// There is none in this build.
+pub(super) enum Dictionary {}
+
+impl Dictionary {
+    /// Nothing: this build cannot.
+    pub(super) fn new(_bytes: Vec<u8>) -> Option<Self> {
+        None
+    }
+
+    /// Never called: there is no dictionary.
+    pub(super) fn compress(&self, _value: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Never called: there is no dictionary.
+    pub(super) fn decompress(&self, _: &[u8], _: usize) -> Result<Vec<u8>, Undecodable> {
+        Err(Undecodable::NoFeature)
+    }
+}
+
+/// Nothing: this build cannot.
+pub(super) fn train(_samples: &[Vec<u8>], _len: usize) -> Option<Vec<u8>> {
+    None
+}

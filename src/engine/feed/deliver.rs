@@ -62,7 +62,7 @@ impl Changes {
             let what = "the value is not what the record's flags say";
             return Err(place.segment.corruption(offset, what).into());
         };
-        let unpacked = self.log.core.codecs.decompress(record.header.collection, &stored);
+        let unpacked = self.log.core.decompress(record.header.collection, &stored);
         unpacked.map_err(|e| match e.at(&place.segment, offset, record.key) {
             ReadError::Io(e) => e.into(),
             ReadError::Corrupt(e) => e.into(),
