@@ -42,6 +42,9 @@ pub(super) struct Tally(Mutex<HashMap<u32, (Arc<Segment>, u64, u64)>>);
 impl Tally {
     /// Counts records of `segment` in.
     pub(super) fn add(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
+        if records == 0 {
+            return;
+        }
         let mut tally = self.0.lock();
         let entry = tally.entry(segment.slot).or_insert_with(|| (Arc::clone(segment), 0, 0));
         entry.1 += bytes;

@@ -277,6 +277,8 @@ impl Core {
         self.manifest.lock().append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
         segment.set_sealed(seal, self.map(segment, file_len));
         *segment.hints.lock() = Vec::new();
+        // All of it is durable: whoever syncs the log next need not, nor keep it from leaving.
+        self.log.lock().unsynced.retain(|s| !Arc::ptr_eq(s, segment));
         Ok(())
     }
 

@@ -62,10 +62,11 @@ impl Point {
         self.kept.read().get(&id).cloned()
     }
 
-    /// The indexes kept of collections that were cleared.
-    pub(super) fn cleared(&self) -> Vec<(u32, Arc<Index>)> {
+    /// What is kept of collections that were cleared.
+    pub(super) fn cleared(&self) -> Vec<(u32, Arc<Kept>)> {
         let kept = self.kept.read();
-        kept.iter().filter_map(|(id, k)| Some((*id, Arc::clone(k.cleared.get()?)))).collect()
+        let cleared = kept.iter().filter(|(_, kept)| kept.cleared.get().is_some());
+        cleared.map(|(id, kept)| (*id, Arc::clone(kept))).collect()
     }
 
     fn kept_or_new(&self, id: u32) -> Arc<Kept> {

@@ -22,6 +22,7 @@ use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind, RECORD_HEA
 use crate::format::scan::{Frame, Step, frame_at};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::index::{Location, index_hash};
+use crate::limits::SYSTEM_COLLECTION;
 use crate::vfs::IoError;
 
 pub use report::{CheckOptions, CheckProgress, CheckReport, Defect};
@@ -32,19 +33,21 @@ const STRETCH: u64 = 1 << 20;
 /// What the index knows of one collection, in the order in which the check comes by.
 struct Expected {
     name: String,
-    entries: Vec<(Location, u64)>,
+    /// Location, key hash, and whether a key of the index leads there: the others are old versions
+    /// that snapshots need, or the engine's own facts.
+    entries: Vec<(Location, u64, bool)>,
     next: usize,
     /// Entries that the walk over the segments has passed without a whole record of their key.
-    missed: Vec<(Location, u64)>,
+    missed: Vec<(Location, u64, bool)>,
 }
 
 impl Expected {
-    /// A whole record with `hash` stands at `location`; true if the index leads there.
+    /// A whole record with `hash` stands at `location`; true if a key of the index leads there.
     fn meet(&mut self, location: Location, hash: u64) -> bool {
         while let Some(entry) = self.entries.get(self.next).filter(|e| e.0 <= location) {
             self.next += 1;
-            if *entry == (location, hash) {
-                return true;
+            if (entry.0, entry.1) == (location, hash) {
+                return entry.2;
             }
             self.missed.push(*entry);
         }
@@ -52,7 +55,7 @@ impl Expected {
     }
 
     /// What was missed, and what was not come by.
-    fn rest(&mut self) -> Vec<(Location, u64)> {
+    fn rest(&mut self) -> Vec<(Location, u64, bool)> {
         let mut rest = std::mem::take(&mut self.missed);
         rest.extend_from_slice(self.entries.get(self.next..).unwrap_or(&[]));
         rest
@@ -246,11 +249,11 @@ impl Checker<'_> {
         for id in ids {
             let Some(expected) = self.expected.get_mut(&id) else { continue };
             let name = expected.name.clone();
-            for (location, hash) in expected.rest() {
+            for (location, hash, is_key) in expected.rest() {
                 let checked = self.core.check_entry(&self.slots, id, location, hash);
                 match checked {
                     Ok(len) => {
-                        self.report.keys += 1;
+                        self.report.keys += u64::from(is_key);
                         self.advance(len)?;
                     }
                     Err(ReadError::Corrupt(place)) => {
@@ -272,15 +275,17 @@ impl Core {
     fn expected(&self) -> HashMap<u32, Expected> {
         let mut all = HashMap::new();
         for collection in self.catalog.all().iter().chain([self.catalog.system()]) {
-            let mut entries = collection.index().entries();
-            for kept in self.points.since(0).iter().filter_map(|p| p.kept(collection.id)) {
-                entries.extend(kept.changed.entries());
-                entries.extend(kept.cleared.get().into_iter().flat_map(|i| i.entries()));
-            }
+            let is_listed = collection.id != SYSTEM_COLLECTION;
+            let entry = |is_key: bool| move |(hash, at)| (at, index_hash(hash), is_key);
             let mut entries: Vec<_> =
-                entries.into_iter().map(|(hash, at)| (at, index_hash(hash))).collect();
+                collection.index().entries().into_iter().map(entry(is_listed)).collect();
+            for kept in self.points.since(0).iter().filter_map(|p| p.kept(collection.id)) {
+                entries.extend(kept.changed.entries().into_iter().map(entry(false)));
+                let cleared = kept.cleared.get().into_iter().flat_map(|i| i.entries());
+                entries.extend(cleared.map(entry(false)));
+            }
             entries.sort_unstable();
-            entries.dedup();
+            entries.dedup_by_key(|entry| entry.0);
             let name = collection.name.clone();
             all.insert(collection.id, Expected { name, entries, next: 0, missed: Vec::new() });
         }

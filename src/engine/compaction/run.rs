@@ -385,12 +385,16 @@ impl Core {
     /// and which were not copied. Requires: apply lock held.
     fn forget_cleared(&self, inputs: &[Arc<Segment>]) {
         for point in self.points.since(0) {
-            for (collection, index) in point.cleared() {
+            for (collection, kept) in point.cleared() {
+                let Some(index) = kept.cleared.get() else { continue };
                 for input in inputs {
                     let hints = input.sealed_hints();
                     for hint in hints.iter().filter(|h| h.collection == collection) {
-                        if let Some(location) = Location::new(input.slot, hint.offset) {
-                            index.remove(hint.hash, |l| l == location);
+                        let Some(location) = Location::new(input.slot, hint.offset) else {
+                            continue;
+                        };
+                        if index.remove(hint.hash, |l| l == location).is_some() {
+                            point.unpin(&kept, input, hint.len, 1);
                         }
                     }
                 }
