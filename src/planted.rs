@@ -130,6 +130,10 @@ mod registry {
         FeedMarkIgnored,
         /// The time that records expire by is forgotten when the store is closed.
         TimeNotKept,
+        /// Compaction drops an expired record that hides an older one of its key.
+        ExpiredHidesNothing,
+        /// Compaction drops a dictionary that values were compressed with.
+        DictionaryDropped,
         /// Frames behind the place where a log was closed are taken for its own.
         FramesBehindCloseCount,
         /// A backup's manifest is written before its segments are synced.

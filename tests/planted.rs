@@ -4,6 +4,8 @@
 
 #[macro_use]
 mod common;
+#[path = "common/lifetimes.rs"]
+mod world;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -106,10 +108,19 @@ fn backups() -> Result<(), Violation> {
     (1..12).try_for_each(|seed| test.crash(seed))
 }
 
+/// Records that expire and values that are compressed.
+fn lifetimes() -> Result<(), Violation> {
+    for seed in 1..40 {
+        world::run(seed);
+    }
+    Ok(())
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 6] = [
+const PROBES: [Probe; 7] = [
     ("full disk", full_disk),
     ("crashes", crashes),
+    ("lifetimes", lifetimes),
     ("damage", damage),
     ("backups", backups),
     ("feeds", feeds),

@@ -28,6 +28,7 @@ use crate::format::record::{
     self, FRAME_HEADER_LEN, FrameHeader, FrameKind, Kind, RecordHeader, RecordsChecksum,
 };
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::format::value::Flags;
 use crate::index::Location;
 use crate::limits::SYSTEM_COLLECTION;
 
@@ -76,6 +77,7 @@ struct StampedRecord {
     start: usize,
     len: usize,
     kind: Kind,
+    flags: Flags,
     hash: u64,
     /// Index into [`Stamped::collections`].
     collection: usize,
@@ -170,13 +172,15 @@ impl Core {
         for (i, place) in batch.records.iter().enumerate() {
             let bytes = batch.buf.get_mut(place.offset..).unwrap_or(&mut []);
             let Some(parsed) = record::Record::parse(bytes) else { continue };
-            let (kind, len) = (parsed.header.kind, parsed.header.record_len());
+            let RecordHeader { kind, flags, .. } = parsed.header;
+            let len = parsed.header.record_len();
             let hash = if kind.has_key() { hint::hash_key(self.hash_seed, parsed.key) } else { 0 };
             let collection = if place.name == SYSTEM_NAME { system } else { place.name as usize };
             let id = collections.get(collection).map_or(0, |c| c.id);
             record::stamp_record(bytes, salt, id, u32::try_from(i).unwrap_or(u32::MAX));
             checksum.add(bytes);
-            records.push(StampedRecord { start: place.offset, len, kind, hash, collection });
+            let start = place.offset;
+            records.push(StampedRecord { start, len, kind, flags, hash, collection });
         }
         let only_deletes = records.iter().all(|r| r.kind != Kind::Put);
         let records_checksum = checksum.finish();
@@ -334,9 +338,9 @@ impl Core {
                 let mut offset = run.offset;
                 (run.base..).zip(records).filter_map(move |(seqno, r)| {
                     let collection = stamped.collections.get(r.collection)?;
-                    let (hash, kind, len) = (r.hash, r.kind, r.len as u64);
+                    let (hash, kind, flags, len) = (r.hash, r.kind, r.flags, r.len as u64);
                     let id = collection.id;
-                    let hint = Hint { hash, seqno, offset, len, collection: id, kind };
+                    let hint = Hint { hash, seqno, offset, len, collection: id, kind, flags };
                     offset += len;
                     Some((collection, hint, record::key_at(buf, r.start), r.start))
                 })

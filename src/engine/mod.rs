@@ -10,7 +10,6 @@ mod check;
 mod clock;
 mod commit;
 mod compaction;
-#[allow(dead_code, unused_imports)]
 mod compression;
 mod core;
 mod db;

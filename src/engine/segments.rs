@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::compaction::Expiry;
 use super::error::Corruption;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::Seal;
@@ -43,6 +44,8 @@ pub(super) struct Segment {
     pub(super) tombstones_are_needed: AtomicBool,
     /// Compaction found damage in it and leaves it alone.
     pub(super) is_damaged: AtomicBool,
+    /// How much of it has expired.
+    pub(super) expiry: Mutex<Expiry>,
     /// Set once, when the segment is sealed.
     sealed: OnceLock<Sealed>,
     /// The error of the sync that failed, if one did; held while the file is synced.
@@ -134,6 +137,7 @@ impl Segment {
             written: Written::default(),
             tombstones_are_needed: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
+            expiry: Mutex::default(),
             sealed: OnceLock::new(),
             syncing: Mutex::default(),
             hints: Mutex::new(Vec::new()),

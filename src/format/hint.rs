@@ -10,7 +10,8 @@
 //! | 20 | 4 | len | of the record, divided by 8 |
 //! | 24 | 4 | collection | id |
 //! | 28 | 1 | kind | as in the record header |
-//! | 29 | 3 | reserved | zero |
+//! | 29 | 1 | flags | as in the record header |
+//! | 30 | 2 | reserved | zero |
 //!
 //! A hint is never trusted over the log: the hints as a whole carry a checksum salted by their
 //! segment, and a read verifies the record that a hint led to.
@@ -20,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::bytes::{put_at, u32_at, u64_at};
 use super::record::{FrameHeader, Kind, Record};
 use super::segment::StoreId;
+use super::value::Flags;
 
 /// Bytes of a hint.
 pub(crate) const HINT_LEN: usize = 32;
@@ -39,6 +41,8 @@ pub(crate) struct Hint {
     pub collection: u32,
     /// What the record does.
     pub kind: Kind,
+    /// How its value is stored.
+    pub flags: Flags,
 }
 
 impl Hint {
@@ -53,6 +57,7 @@ impl Hint {
             len: record.header.record_len() as u64,
             collection: record.header.collection,
             kind,
+            flags: record.header.flags,
         }
     }
 
@@ -65,7 +70,7 @@ impl Hint {
         put_at(&mut bytes, 16, &units(self.offset));
         put_at(&mut bytes, 20, &units(self.len));
         put_at(&mut bytes, 24, &self.collection.to_le_bytes());
-        put_at(&mut bytes, 28, &[self.kind as u8]);
+        put_at(&mut bytes, 28, &[self.kind as u8, self.flags.to_u8()]);
         buf.extend_from_slice(&bytes);
     }
 
@@ -79,6 +84,7 @@ impl Hint {
             len: u64::from(u32_at(bytes, 20)) * 8,
             collection: u32_at(bytes, 24),
             kind: Kind::from_u8(*bytes.get(28)?)?,
+            flags: Flags::from_u8(*bytes.get(29)?)?,
         })
     }
 }

@@ -266,6 +266,11 @@ pub(crate) fn value_at(buf: &[u8], start: usize) -> &[u8] {
     buf.get(start..).and_then(Record::parse).map_or(&[], |record| record.value)
 }
 
+/// The flags of the record that starts `record`, unverified.
+pub(crate) fn flags_of(record: &[u8]) -> Flags {
+    RecordHeader::parse(record).map(|header| header.flags).unwrap_or_default()
+}
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

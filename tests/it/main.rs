@@ -4,6 +4,7 @@
 mod collections;
 mod engine;
 mod handles;
+mod lifetimes;
 mod limits;
 mod races;
 mod sink;

@@ -159,7 +159,7 @@ impl Core {
                 next: load(&s.next),
                 bytes: s.end(),
                 record_bytes: load(&s.written.bytes),
-                live: load(&s.live_bytes),
+                live: self.still_live(&s),
                 pinned: load(&s.pinned_bytes),
                 tombstones: load(&s.written.tombstone_bytes),
                 tombstones_are_needed: s.tombstones_are_needed.load(Ordering::Relaxed),
@@ -247,7 +247,7 @@ impl Core {
         let is_dirty = log.active.as_ref().is_some_and(|s| {
             let is_used = s.end() > SEGMENT_HEADER_LEN;
             let has_tombstones = s.written.tombstone_bytes.load(Ordering::Relaxed) > 0;
-            is_used && (s.has_old_puts() || has_tombstones)
+            is_used && (s.has_old_puts() || has_tombstones || self.may_expire(s))
         });
         if !is_dirty || log.is_closed {
             return Ok(());

@@ -32,9 +32,11 @@
 //! against what it may free.
 
 mod control;
+mod expiry;
 mod output;
 mod plan;
 mod run;
 
 pub use control::CompactionReport;
 pub(super) use control::{Compactor, Control};
+pub(super) use expiry::Expiry;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::compression::Recompressor;
 use super::super::core::Core;
 use super::super::error::{ReadError, WriteError};
 use super::super::segments::Segment;
@@ -12,7 +13,8 @@ use super::output::{Finished, Output};
 use super::plan::Plan;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::Edit;
-use crate::format::record::Kind;
+use crate::format::record::{self, Kind};
+use crate::format::value::Flags;
 use crate::index::Location;
 
 /// Keys that are swung at once, with writers waiting.
@@ -53,6 +55,8 @@ struct Survivor {
 /// What the survey found.
 struct Survey {
     survivors: Vec<Survivor>,
+    /// Live puts that have expired, by input.
+    expired: Vec<Vec<Hint>>,
     /// Tombstones stay that were looked up one by one, or that could not be.
     has_needed_tombstones: bool,
 }
@@ -93,6 +97,7 @@ impl Core {
     fn survey_inputs(&self, inputs: &[Arc<Segment>]) -> Survey {
         let mut survivors = Vec::new();
         let mut tombstones = Vec::new();
+        let mut expired = vec![Vec::new(); inputs.len()];
         for (input, segment) in inputs.iter().enumerate() {
             for hint in segment.sealed_hints() {
                 match self.judge(segment, &hint) {
@@ -103,6 +108,15 @@ impl Core {
                         survivors.push(Survivor { hint, input, is_pinned: true });
                     }
                     Some(Need::Tombstone) => tombstones.push((hint, input)),
+                    Some(Need::Expired) => {
+                        if let Some(expired) = expired.get_mut(input) {
+                            expired.push(hint);
+                        }
+                        if !planted!(ExpiredHidesNothing) {
+                            let flags = Flags::default();
+                            tombstones.push((Hint { kind: Kind::Delete, flags, ..hint }, input));
+                        }
+                    }
                     None => {}
                 }
             }
@@ -111,10 +125,10 @@ impl Core {
         let has_needed_tombstones = !kept.is_empty();
         survivors.extend(kept);
         survivors.sort_unstable_by_key(|s| s.hint.seqno);
-        Survey { survivors, has_needed_tombstones }
+        Survey { survivors, expired, has_needed_tombstones }
     }
 
-    fn judge(&self, segment: &Segment, hint: &Hint) -> Option<Need> {
+    fn judge(&self, segment: &Arc<Segment>, hint: &Hint) -> Option<Need> {
         let collection = self.catalog.by_id(hint.collection)?;
         match hint.kind {
             Kind::CreateCollection => Some(Need::Live),
@@ -123,7 +137,8 @@ impl Core {
             Kind::Put => {
                 let location = Location::new(segment.slot, hint.offset)?;
                 if collection.index().has(hint.hash, location) {
-                    return Some(Need::Live);
+                    let is_over = self.is_over(segment, hint);
+                    return Some(if is_over { Need::Expired } else { Need::Live });
                 }
                 let needs = |point: &Arc<super::super::points::Point>| {
                     point.kept(hint.collection).is_some_and(|kept| {
@@ -220,6 +235,8 @@ impl Core {
     ) -> Result<(), Failure> {
         let generation = inputs.iter().map(|s| s.generation).max().unwrap_or(0).saturating_add(1);
         let mut output: Option<Output> = None;
+        let mut recompressor = self.recompressor(inputs, survivors);
+        let mut scratch = Vec::new();
         for survivor in survivors {
             let Some(segment) = inputs.get(survivor.input) else { continue };
             let is_full = |o: &Output| o.len() + survivor.hint.len > self.options.segment_len;
@@ -230,7 +247,7 @@ impl Core {
                 output = Some(self.with_reserve(|| Output::create(self, generation))?);
             }
             let Some(current) = &mut output else { continue };
-            if let Err(e) = self.copy(segment, survivor, current) {
+            if let Err(e) = self.copy(segment, survivor, current, &mut recompressor, &mut scratch) {
                 if let Some(current) = output.take() {
                     current.discard(self);
                 }
@@ -250,11 +267,31 @@ impl Core {
         Ok(())
     }
 
+    /// Chooses how the values that move are stored.
+    fn recompressor(&self, inputs: &[Arc<Segment>], survivors: &[Survivor]) -> Recompressor<'_> {
+        let mut recompressor = Recompressor::new(self);
+        for survivor in survivors {
+            if survivor.hint.kind == Kind::Put
+                && recompressor.wants(survivor.hint.collection)
+                && let Some(segment) = inputs.get(survivor.input)
+                && let Ok(found) = self.read_in(segment, survivor.hint.offset)
+                && found.record().body_is_intact()
+            {
+                recompressor.sample(&found.record());
+            }
+        }
+        // Without a new dictionary values move all the same.
+        let _ = recompressor.prepare();
+        recompressor
+    }
+
     fn copy(
         &self,
         segment: &Arc<Segment>,
         survivor: &Survivor,
         output: &mut Output,
+        recompressor: &mut Recompressor<'_>,
+        scratch: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let damaged = |e| {
             segment.is_damaged.store(true, Ordering::Relaxed);
@@ -263,14 +300,20 @@ impl Core {
         let hint = &survivor.hint;
         let found = self.read_in(segment, hint.offset).map_err(damaged)?;
         self.check_intact(&found).map_err(damaged)?;
-        let is_it = found.header.kind == hint.kind
+        scratch.clear();
+        let is_buried = hint.kind == Kind::Delete && self.bury(&found, scratch);
+        let is_it = (found.header.kind == hint.kind || is_buried)
             && found.header.collection == hint.collection
             && found.header.record_len() as u64 == hint.len;
         if !is_it {
             let what = "the hint describes another record than stands here";
             return Err(damaged(segment.corruption(hint.offset, what).into()));
         }
-        let written = output.push(self, found.raw(), hint)?;
+        let record = found.record();
+        let is_new = is_buried || recompressor.rewrite(&record, scratch);
+        let bytes = if is_new { &scratch[..] } else { found.raw() };
+        let flags = if is_new { record::flags_of(bytes) } else { hint.flags };
+        let written = output.push(self, bytes, &Hint { flags, ..*hint })?;
         if written > 0 {
             self.compaction.pace(written).map_err(|()| Failure::Cancelled)?;
         }
@@ -307,6 +350,12 @@ impl Core {
 
     /// Leads the index and the snapshots' books to where the records stand now.
     fn swing(&self, inputs: &[Arc<Segment>], survey: &Survey, finished: Vec<Finished>) {
+        for (input, expired) in inputs.iter().zip(&survey.expired) {
+            for chunk in expired.chunks(SWUNG_AT_ONCE) {
+                let _applying = self.apply.lock();
+                self.drop_expired(input, chunk);
+            }
+        }
         let mut survivors = survey.survivors.iter();
         for output in finished {
             let Some((segment, hints)) = output.install(self) else { continue };
@@ -409,4 +458,6 @@ enum Need {
     Pinned,
     /// Perhaps: it depends on what else stays.
     Tombstone,
+    /// As a tombstone.
+    Expired,
 }

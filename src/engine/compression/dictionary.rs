@@ -66,8 +66,10 @@ pub struct CompressionStats {
     pub raw_bytes: u64,
     /// Bytes that they were stored in.
     pub stored_bytes: u64,
-    /// Values that were decompressed for a reader.
+    /// Values that were decompressed, mostly for readers.
     pub decompressed: u64,
+    /// Dictionaries in use.
+    pub dictionaries: u64,
 }
 
 impl CompressionStats {
@@ -93,6 +95,7 @@ impl Packing {
             raw_bytes: self.raw_bytes.load(Ordering::Relaxed),
             stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
             decompressed: self.decompressed.load(Ordering::Relaxed),
+            dictionaries: self.ready.read().len() as u64,
         }
     }
 
@@ -201,6 +204,9 @@ impl Core {
         let value = value.map_err(WriteError::Unsupported)?;
         let mut batch = WriteBatch::new();
         batch.push_system(&key_of(collection.id, Some(number)), Some(&value))?;
+        if planted!(DictionaryDropped) {
+            batch.push_system(&key_of(collection.id, Some(number - 1)), None)?;
+        }
         batch.push_system(&key_of(collection.id, None), Some(&number.to_le_bytes()))?;
         // Not by [`Core::write`], which may do maintenance, of which this is a part.
         let written = self.append_batch(&mut batch)?;

@@ -32,9 +32,9 @@ const ENOUGH_LEN: usize = 256 << 10;
 /// How many samples a dictionary is tried on.
 const TRIALS: usize = 100;
 
-/// Stores the values smaller that one run of compaction moves. It is shown each record twice:
-/// first all of them to [`Recompressor::sample`], then, after [`Recompressor::prepare`], each to
-/// [`Recompressor::rewrite`].
+/// Stores the values smaller that one run of compaction moves. It is asked about each
+/// record twice: first whether it is wanted as a sample, then, after [`Recompressor::prepare`],
+/// whether it is to be stored in another way.
 pub(in crate::engine) struct Recompressor<'a> {
     core: &'a Core,
     plans: HashMap<u32, Option<Plan>>,
@@ -113,17 +113,19 @@ impl<'a> Recompressor<'a> {
         plan.as_mut()
     }
 
-    /// Looks at a record that will be moved.
+    /// True if the next put of collection `id` that will be moved is wanted as a sample. To be
+    /// asked once for each.
+    pub(in crate::engine) fn wants(&mut self, id: u32) -> bool {
+        self.plan(id).is_some_and(|plan| {
+            plan.compression == Compression::Dictionary && plan.samples.wants_next()
+        })
+    }
+
+    /// Takes the record as a sample.
     pub(in crate::engine) fn sample(&mut self, record: &Record<'_>) {
         let core = self.core;
         let id = record.header.collection;
-        if record.header.kind != Kind::Put {
-            return;
-        }
         let Some(plan) = self.plan(id) else { return };
-        if plan.compression != Compression::Dictionary || !plan.samples.wants_next() {
-            return;
-        }
         if let Some(stored) = record.stored()
             && let Ok(value) = core.decompress(id, &stored)
         {

@@ -55,7 +55,11 @@ fn rewrite(core: &Core, range: std::ops::Range<u64>) -> (usize, usize, usize) {
         .map(|i| core.lookup(&state, &i.to_le_bytes()).unwrap().unwrap().raw().to_vec())
         .collect();
     let mut recompressor = Recompressor::new(core);
-    all.iter().for_each(|bytes| recompressor.sample(&parse(bytes)));
+    for bytes in &all {
+        if recompressor.wants(state.id) {
+            recompressor.sample(&parse(bytes));
+        }
+    }
     recompressor.prepare().unwrap();
     let (mut before, mut after, mut anew) = (0, 0, 0);
     for bytes in &all {
