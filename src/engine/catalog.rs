@@ -30,6 +30,8 @@ pub(super) struct CollectionState {
     options: RwLock<(u64, CollectionOptions)>,
     /// Dictionaries, and what compression has done.
     pub(super) packing: Packing,
+    /// That it is listed is recorded in the system collection.
+    pub(super) is_listed_for_good: AtomicBool,
     index: RwLock<Arc<Index>>,
     /// What is live in each segment, so that clearing needs no walk over the keys.
     live: Tally,
@@ -81,6 +83,7 @@ impl CollectionState {
             name,
             is_logged: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
+            is_listed_for_good: AtomicBool::new(false),
             options: RwLock::default(),
             packing: Packing::default(),
             index: RwLock::default(),

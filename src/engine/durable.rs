@@ -24,6 +24,9 @@ use crate::format::record::Kind;
 
 /// First byte of a snapshot's key.
 const KEY_PREFIX: u8 = b's';
+/// First byte of the key that says of a collection that keys were put into it: recorded when
+/// compaction is about to remove the last put that shows it.
+const LISTED_PREFIX: u8 = b'l';
 /// Key under which the number of the next snapshot is kept.
 const NEXT_KEY: &[u8] = b"n";
 
@@ -42,7 +45,7 @@ pub struct SnapshotInfo {
 }
 
 /// What a durable snapshot is recorded with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PersistOptions {
     /// A name for it. Named snapshots are left alone by retention. Default: none.
@@ -75,14 +78,30 @@ struct Label {
 #[derive(Default)]
 pub(super) struct DurableSnapshots {
     list: Mutex<BTreeMap<u64, (SnapshotInfo, Arc<Point>)>>,
-    /// The number of the next one. Held while one is recorded.
-    next: Mutex<u64>,
+    /// Held while one is recorded.
+    next: Mutex<Next>,
+}
+
+/// What the next snapshot needs to know.
+#[derive(Default)]
+struct Next {
+    /// Its number; 0 until the store was asked.
+    id: u64,
+    /// Where the log ended when the last one had been recorded, and its number.
+    last: Option<(u64, u64)>,
 }
 
 fn key_of(id: u64) -> Vec<u8> {
     let mut key = vec![KEY_PREFIX];
     // Most significant byte first: keys sort as numbers do.
     key.extend(id.to_le_bytes().iter().rev());
+    key
+}
+
+/// The key that says that collection `id` is listed.
+pub(super) fn listed_key(id: u32) -> Vec<u8> {
+    let mut key = vec![LISTED_PREFIX];
+    key.extend_from_slice(&id.to_le_bytes());
     key
 }
 
@@ -138,14 +157,24 @@ impl Core {
     }
 
     /// Appends `batch` and, in the same batch and behind its other records, a new snapshot; drops
-    /// those that are too many. All of it is durable when this returns.
+    /// those that are too many. All of it is durable when this returns. If nothing was written
+    /// since the last snapshot, and the new one is to have neither name nor time, it is that one.
     pub(super) fn record_snapshot(
         &self,
         batch: &mut WriteBatch,
         options: PersistOptions,
     ) -> Result<(SnapshotInfo, Written), WriteError> {
         let mut next = self.snapshots.next.lock();
-        let id = match *next {
+        self.check_writable()?;
+        let time = self.push_time(batch)?;
+        if let (Some((end, id)), true) = (next.last, batch.is_empty())
+            && options == PersistOptions::default()
+            && self.log.lock().next_seqno == end
+            && let Ok(info) = self.snapshot_info(id)
+        {
+            return Ok((info, self.write(batch, Durability::Sync)?));
+        }
+        let id = match next.id {
             0 => self.load_next_id(),
             known => known,
         };
@@ -159,11 +188,10 @@ impl Core {
         for old in self.too_many(label.name.is_none()) {
             batch.push_system(&key_of(old), None)?;
         }
-        let time = self.push_time(batch)?;
         batch.push_system(&key_of(id), Some(&value))?;
         let written = self.write(batch, Durability::Sync)?;
         self.time_is_kept(time);
-        *next = id + 1;
+        *next = Next { id: id + 1, last: Some((written.commit.next_seqno, id)) };
         let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
         Ok((info, written))
     }

@@ -69,7 +69,9 @@ impl Core {
                 return Err(self.refuse_unknown(*id, sources));
             };
             state.index().reserve(*puts);
-            state.is_listed.store(*puts > 0, Ordering::Release);
+            let is_recorded = survey.system.contains_key(&durable::listed_key(*id));
+            state.is_listed.store(*puts > 0 || is_recorded, Ordering::Release);
+            state.is_listed_for_good.store(is_recorded, Ordering::Release);
             let is_replayed = points.iter().any(|p| p.seqno <= *cleared);
             collections.insert(*id, Loaded { state, cleared: *cleared, is_replayed });
         }

@@ -24,6 +24,8 @@ pub struct Stats {
     pub oldest_snapshot: Option<u64>,
     /// What compaction did since the open.
     pub compaction: CompactionReport,
+    /// A compaction is under way.
+    pub is_compacting: bool,
     /// Bytes of memory that the index takes.
     pub index_bytes: u64,
     /// Sequence number of the next record.
@@ -109,6 +111,7 @@ impl Core {
             snapshots: self.snapshot_list().len() as u64,
             oldest_snapshot: self.points.since(0).last().map(|p| p.seqno),
             compaction: self.compaction.report(),
+            is_compacting: self.compaction.is_running(),
             index_bytes: collections.iter().map(|c| c.index().heap_bytes() as u64).sum(),
             next_seqno: self.log.lock().next_seqno,
             watermark: self.watermark(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod collections;
+mod compaction;
 mod engine;
 mod handles;
 mod lifetimes;

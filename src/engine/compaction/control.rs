@@ -126,6 +126,11 @@ impl Control {
         self.done.lock().clone()
     }
 
+    /// True while a plan is run.
+    pub(in crate::engine) fn is_running(&self) -> bool {
+        self.running.is_locked()
+    }
+
     fn is_stopped(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }

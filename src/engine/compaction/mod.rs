@@ -1,7 +1,7 @@
 //! Compaction: gives back the space of what was overwritten and deleted.
 //!
-//! [`plan::choose`] says which sealed segments are worth it; [`run`] moves what is needed of them to
-//! segments of their own, never into the log, and swaps them in; [`control`] is the thread, its
+//! [`plan::choose`] says which sealed segments are worth it; [`run`] moves what is needed of them
+//! to segments of their own, never into the log, and swaps them in; [`control`] is the thread, its
 //! pace and its switches.
 //!
 //! # The order of a run, and what a power cut leaves behind

@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::batch::WriteBatch;
 use super::super::compression::Recompressor;
 use super::super::core::Core;
+use super::super::durable::listed_key;
 use super::super::error::{ReadError, WriteError};
 use super::super::segments::Segment;
 use super::control::CompactionReport;
@@ -70,6 +72,7 @@ impl Core {
             plan.inputs.iter().filter_map(by_id).filter(|s| s.seal().is_some()).collect()
         };
         let survey = self.survey_inputs(&inputs);
+        self.record_listed(&inputs)?;
         let upto = self.log.lock().next_seqno;
         if !planted!(CompactionDropsBeforeSync) {
             self.sync_upto(upto)?;
@@ -429,6 +432,28 @@ impl Core {
 }
 
 impl Core {
+    /// Records that collections are listed of which only dead puts are left, perhaps in the inputs.
+    fn record_listed(&self, inputs: &[Arc<Segment>]) -> Result<(), WriteError> {
+        let mut batch = WriteBatch::new();
+        let mut recorded = Vec::new();
+        for collection in self.catalog.all() {
+            let is_due = collection.is_listed.load(Ordering::Acquire)
+                && !collection.is_listed_for_good.load(Ordering::Acquire)
+                && collection.index().len() == 0;
+            if is_due && inputs.iter().any(|s| s.has_old_puts()) {
+                batch.push_system(&listed_key(collection.id), Some(b""))?;
+                recorded.push(collection);
+            }
+        }
+        if !batch.is_empty() {
+            self.append_batch(&mut batch)?;
+        }
+        for collection in recorded {
+            collection.is_listed_for_good.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// Removes what leads to the inputs from the indexes that were kept when collections were
     /// cleared: those also hold records that are younger than their point, which no snapshot needs
     /// and which were not copied. Requires: apply lock held.
