@@ -90,4 +90,5 @@ pub use engine::{
     WriteBatch, WriteError,
 };
 pub use engine::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
+pub use engine::{CollectionDiff, Diff, Rollback};
 pub use sink::{Sink, SinkOptions};

@@ -156,6 +156,10 @@ mod registry {
         SwingIgnoresOverwrites,
         /// The index is loaded in the order of the files, not of the sequence numbers.
         ReplayInFileOrder,
+        /// A rollback writes its changes one by one.
+        RollbackInPieces,
+        /// What a clearing took is not counted as changed: a rollback does not bring it back.
+        DiffMissesClears,
     }
 
     /// True if `bug` is switched on for the running thread.

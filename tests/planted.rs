@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
-    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, Specimen, Violation,
+    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, RollbackTest, Specimen,
+    Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{Durability, Options, WriteBatch};
@@ -116,14 +117,23 @@ fn lifetimes() -> Result<(), Violation> {
     Ok(())
 }
 
+/// Power cuts in rollbacks.
+fn rollbacks() -> Result<(), Violation> {
+    let options =
+        CrashOptions { subsets_max: 4, samples: 4, contexts: 0, tears: 4, ..Default::default() };
+    let mut test = RollbackTest::new(options);
+    (1..12).try_for_each(|seed| test.run(seed))
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 7] = [
+const PROBES: [Probe; 8] = [
     ("full disk", full_disk),
     ("crashes", crashes),
     ("lifetimes", lifetimes),
     ("damage", damage),
     ("backups", backups),
     ("feeds", feeds),
+    ("rollbacks", rollbacks),
     ("faults", faults),
 ];
 

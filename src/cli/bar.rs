@@ -1,4 +1,4 @@
-//! A progress bar for work of a known length in bytes: on a terminal only.
+//! A progress bar for work of a known length: on a terminal only.
 
 use std::io::IsTerminal;
 
@@ -10,11 +10,19 @@ pub(super) struct Bar(ProgressBar);
 impl Bar {
     /// A bar for `total` bytes; nothing where standard error is no terminal.
     pub(super) fn new(total: u64) -> Self {
+        Self::with(total, "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}")
+    }
+
+    /// As [`Bar::new`], for records.
+    pub(super) fn of_records(total: u64) -> Self {
+        Self::with(total, "{bar:30} {human_pos}/{human_len} records {msg}")
+    }
+
+    fn with(total: u64, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());
         }
         let bar = ProgressBar::new(total);
-        let template = "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}";
         // Else the default style does as well.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("##-"));

@@ -1,7 +1,7 @@
 //! `siltstone list DIR [COLLECTION]`.
 
 use super::failure::Failure;
-use super::output::{Output, count, key_field};
+use super::output::{Output, count, key_field, shown_key};
 use super::{Outcome, StoreArg, no_such_collection, open_read_only};
 use crate::kv::Map;
 
@@ -37,16 +37,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
             let (field, key) = key_field("key", &key);
             out.value(&Map::from_iter([(field, key)]).into())?;
         } else {
-            out.line(&shown(&key))?;
+            out.line(&shown_key(&key))?;
         }
     }
     Ok(Outcome::Yes)
-}
-
-/// A key on one line: text as it is, anything else escaped as `get --escaped` reads it.
-fn shown(key: &[u8]) -> String {
-    match std::str::from_utf8(key) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => key.escape_ascii().to_string(),
-    }
 }

@@ -6,8 +6,8 @@
 //!   use, or something failed; one line on standard error says what, where, and what to do.
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
 //! - `--json` prints for machines; nothing but the answer is written to standard output.
-//! - All but `ingest` open the store for reading only, so they work beside a writer and see the
-//!   state at the time of the open.
+//! - All but `ingest` and those of `snapshots` that change something open the store for reading
+//!   only, so they work beside a writer and see the state at the time of the open.
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
@@ -21,6 +21,7 @@ mod ingest;
 mod list;
 mod output;
 mod restore;
+mod snapshots;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ enum Verb {
     List(list::Args),
     /// Print keys and values as JSON, one per line, in the order of the log
     Dump(dump::Args),
+    /// List, record, drop and compare durable snapshots, and go back to one
+    Snapshots(snapshots::Args),
     /// Print what the store holds and what it costs
     Stats(stats::Args),
     /// Verify every byte; exit code 1 if there is damage
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Verb::Get(args) => get::run(args, &mut out),
         Verb::List(args) => list::run(args, &mut out),
         Verb::Dump(args) => dump::run(args, &mut out),
+        Verb::Snapshots(args) => snapshots::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
         Verb::Check(args) => check::run(args, &mut out),
         Verb::Backup(args) => backup::run(args, &mut out),

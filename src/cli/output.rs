@@ -56,6 +56,14 @@ pub(super) fn key_field(name: &'static str, bytes: &[u8]) -> (String, Value) {
     }
 }
 
+/// A key on one line: text as it is, anything else escaped as `get --escaped` reads it.
+pub(super) fn shown_key(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => key.escape_ascii().to_string(),
+    }
+}
+
 /// The field for a stored value: `value`, or, if it was not written by a key-value store, its
 /// bytes, escaped, as `value_bytes`.
 pub(super) fn value_field(bytes: &[u8]) -> (&'static str, Value) {

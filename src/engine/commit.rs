@@ -101,7 +101,21 @@ impl Core {
         batch: &mut WriteBatch,
         durability: Durability,
     ) -> Result<Written, WriteError> {
-        let written = self.append_batch(batch)?;
+        let written = {
+            let _shared = self.gate.read();
+            self.append_batch(batch)?
+        };
+        self.finish(&written, durability)?;
+        Ok(written)
+    }
+
+    /// Syncs a batch that was appended, if asked to, and does what is due without threads.
+    /// Requires: `gate` is not held.
+    pub(super) fn finish(
+        &self,
+        written: &Written,
+        durability: Durability,
+    ) -> Result<(), WriteError> {
         if durability == Durability::Sync && !planted!(SyncSkipped) {
             self.sync_upto(written.commit.next_seqno)?;
         }
@@ -109,9 +123,10 @@ impl Core {
             // The batch is in the log: what fails here is tried again by the next write.
             let _ = self.maintain();
         }
-        Ok(written)
+        Ok(())
     }
 
+    /// Appends `batch` and applies it. Requires: `gate` held, or system records only.
     pub(super) fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
         if let Some(mut packed) = self.pack(batch) {
             return self.append_stamped(&mut packed);

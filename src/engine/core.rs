@@ -3,7 +3,9 @@
 //! # Lock order
 //!
 //! `closed` -> `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` ->
-//! `manifest`, and `log` -> `sealing`. A sync's leader takes `log` with its own lock let go; a
+//! `manifest`, and `log` -> `sealing`. The number of the next snapshot comes before `gate`, and
+//! that before `log`: whoever appends holds `gate` shared for as long as that takes, and nobody
+//! syncs or maintains with it. A sync's leader takes `log` with its own lock let go; a
 //! segment's own lock, held while its file is synced, comes last. While the log lock is held
 //! nothing is synced, except where a writer must extend its segment, take back a frame, or finds
 //! no prepared segment and must make one itself.
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::catalog::Catalog;
 use super::clock::Clock;
@@ -42,6 +44,9 @@ pub(super) struct Core {
     pub(super) catalog: Catalog,
     pub(super) clock: Clock,
     pub(super) segments: SegmentTable,
+    /// Held shared while a batch is appended and applied, and alone by whoever must know that
+    /// nobody writes meanwhile: a rollback, from looking to writing. Readers and syncs go on.
+    pub(super) gate: RwLock<()>,
     pub(super) log: Mutex<Log>,
     /// Held while a batch goes into the index; taken before the log lock is let go, so that
     /// batches are applied in the order of the log.

@@ -332,7 +332,7 @@ impl Db {
     }
 
     /// Has the background threads look for what a write has left to do.
-    fn after(&self, written: &Written) {
+    pub(super) fn after(&self, written: &Written) {
         if written.wants_maintenance
             && let Some(maintenance) = &self.inner.maintenance
         {

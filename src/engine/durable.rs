@@ -79,14 +79,14 @@ struct Label {
 pub(super) struct DurableSnapshots {
     list: Mutex<BTreeMap<u64, (SnapshotInfo, Arc<Point>)>>,
     /// Held while one is recorded.
-    next: Mutex<Next>,
+    pub(super) next: Mutex<Next>,
 }
 
 /// What the next snapshot needs to know.
 #[derive(Default)]
-struct Next {
+pub(super) struct Next {
     /// Its number; 0 until the store was asked.
-    id: u64,
+    pub(super) id: u64,
     /// Where the log ended when the last one had been recorded, and its number.
     last: Option<(u64, u64)>,
 }
@@ -174,6 +174,25 @@ impl Core {
         {
             return Ok((info, self.write(batch, Durability::Sync)?));
         }
+        for old in self.too_many(options.name.is_none()) {
+            batch.push_system(&key_of(old), None)?;
+        }
+        let id = self.push_snapshot(batch, &next, options)?;
+        let written = self.write(batch, Durability::Sync)?;
+        self.time_is_kept(time);
+        *next = Next { id: id + 1, last: Some((written.commit.next_seqno, id)) };
+        let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
+        Ok((info, written))
+    }
+
+    /// Adds the records of a new snapshot to `batch`: its state is what comes before them. Returns
+    /// its number.
+    pub(super) fn push_snapshot(
+        &self,
+        batch: &mut WriteBatch,
+        next: &Next,
+        options: PersistOptions,
+    ) -> Result<u64, WriteError> {
         let id = match next.id {
             0 => self.load_next_id(),
             known => known,
@@ -185,15 +204,8 @@ impl Core {
         };
         let value = codec::encode(&label).map_err(invalid)?;
         batch.push_system(NEXT_KEY, Some(&(id + 1).to_le_bytes()))?;
-        for old in self.too_many(label.name.is_none()) {
-            batch.push_system(&key_of(old), None)?;
-        }
         batch.push_system(&key_of(id), Some(&value))?;
-        let written = self.write(batch, Durability::Sync)?;
-        self.time_is_kept(time);
-        *next = Next { id: id + 1, last: Some((written.commit.next_seqno, id)) };
-        let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
-        Ok((info, written))
+        Ok(id)
     }
 
     /// The unnamed snapshots that retention lets go when another one is recorded.

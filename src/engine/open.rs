@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::catalog::Catalog;
 use super::clock::Clock;
@@ -74,7 +74,9 @@ impl Core {
         let mut core = Core::new(dir, options, read.store, file, None);
         let mut recovered =
             core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
-        core.load(&recovered.take_sources())?;
+        let sources = recovered.take_sources();
+        core.load(&sources)?;
+        core.keep_tail_hints(sources);
         core.log.get_mut().next_seqno = recovered.tail.next_seqno;
         *core.applied.get_mut() = recovered.tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
@@ -248,7 +250,8 @@ impl Core {
         Ok(())
     }
 
-    /// Unsealed segments keep the hints that their footer will hold.
+    /// Unsealed segments keep the hints that their footer will hold: snapshots look up the sequence
+    /// numbers of their records there.
     fn keep_tail_hints(&self, sources: Vec<(Arc<super::segments::Segment>, HintSource)>) {
         for (segment, hints) in sources {
             if let (None, HintSource::Decoded(hints)) = (segment.seal(), hints) {
@@ -273,6 +276,7 @@ impl Core {
             epoch: 0,
             catalog: Catalog::default(),
             segments: SegmentTable::default(),
+            gate: RwLock::default(),
             log: Mutex::new(Log {
                 active: None,
                 offset: SEGMENT_HEADER_LEN,

@@ -80,6 +80,7 @@ pub(super) const MISPLACED: &str = "the record of another key stands here";
 const READ_WINDOW: u64 = 4096;
 
 /// A record with the bytes that hold it.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) segment: Arc<Segment>,
     /// Where the record starts in its segment.

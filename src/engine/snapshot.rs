@@ -111,6 +111,11 @@ impl Snapshot {
         }
     }
 
+    /// True if `found` has not expired.
+    pub(super) fn is_current(&self, found: &Found) -> Result<bool, ReadError> {
+        self.core.is_current(found)
+    }
+
     /// The record of `key` at this point. Its body is not verified yet.
     pub(super) fn lookup(
         &self,

@@ -58,7 +58,8 @@ impl Core {
                 .is_ok_and(|found| self.is_current(&found).is_ok_and(|yes| !yes))
     }
 
-    fn stored<'a>(&self, found: &'a Found) -> Result<Stored<'a>, ReadError> {
+    /// The value area of `found`, taken apart.
+    pub(super) fn stored<'a>(&self, found: &'a Found) -> Result<Stored<'a>, ReadError> {
         found.record().stored().map_or_else(
             || {
                 let what = "the value is not what the record's flags say";

@@ -41,6 +41,7 @@ use std::time::Instant;
 use super::Outcome;
 use super::failure::{Failure, warn};
 use super::output::{Output, plural};
+use super::snapshots::persist_options;
 use crate::engine::{Db, Durability};
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
@@ -49,6 +50,7 @@ use pipeline::Pipeline;
 use progress::Progress;
 use report::Report;
 use split::Splitter;
+pub(in crate::cli) use walk::rfc3339;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = walk::KINDS_HELP)]
@@ -207,7 +209,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
 
     // Also after a failure: what was stored before it is to stay.
     let asked = Instant::now();
-    let persisted = db.persist();
+    // A run that has written nothing leaves no snapshot of its own.
+    let persisted = match db.stats().appended_bytes {
+        0 => db.sync(),
+        _ => db.persist_with(persist_options(None)).map(drop),
+    };
     let report = Report {
         counts,
         store: args.store.display().to_string(),

@@ -237,7 +237,7 @@ pub(super) fn modified(metadata: &Metadata) -> Option<String> {
 }
 
 /// Seconds since 1970 as a date and a time of the Gregorian calendar.
-fn rfc3339(seconds: i64) -> String {
+pub(in crate::cli) fn rfc3339(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years that begin in March end with the leap day; 146,097 days are 400 of them.
     let days = days + 719_468;

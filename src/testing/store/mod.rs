@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod feed;
 mod resign;
+mod rollback;
 mod run;
 mod workload;
 
@@ -17,5 +18,6 @@ pub use damage::{Damage, Outcomes, Specimen};
 pub use faults::{FaultTally, FaultTest, Moment};
 pub use feed::{FeedTally, FeedTest};
 pub use resign::resign;
+pub use rollback::RollbackTest;
 pub use run::{Run, Violation, contents_of, fingerprint_of};
 pub use workload::{Step, Workload};
