@@ -12,11 +12,11 @@ use siltstone::{
     WriteBatch,
 };
 
-use super::{Op, drain, numbered, ops_of, seen};
+use super::{Op, drain, numbered, ops_of, plain, seen};
 
 fn small(segment_len: u64) -> Options {
     let vfs = Arc::new(MemVfs::new());
-    Options::new().vfs(vfs).segment_len(segment_len).inline_maintenance(true)
+    plain().vfs(vfs).segment_len(segment_len).inline_maintenance(true)
 }
 
 /// Goal: from every sequence number on, and from every batch's position, a feed delivers exactly
@@ -131,7 +131,7 @@ fn a_batch_that_was_given_up_is_skipped() {
     let mut given_up = 0;
     for fail_at in 0..12 {
         let sim = SimVfs::new();
-        let options = Options::new().vfs(Arc::new(sim.clone())).segment_len(512);
+        let options = plain().vfs(Arc::new(sim.clone())).segment_len(512);
         let db = options.clone().inline_maintenance(true).open("/store").unwrap();
         let mut changes = db.changes_with(0, FeedOptions::new().only_durable(false)).unwrap();
         db.write(&mut numbered(1), Durability::Sync).unwrap();
@@ -170,7 +170,7 @@ fn a_batch_that_was_given_up_is_skipped() {
 fn waiting_ends_with_the_next_batch() {
     const BATCHES: u64 = 2000;
     let dir = tempfile::tempdir().unwrap();
-    let db = Options::new().segment_len(64 << 10).open(dir.path()).unwrap();
+    let db = plain().segment_len(64 << 10).open(dir.path()).unwrap();
     let consumers: Vec<_> = [true, false]
         .into_iter()
         .map(|only_durable| {
@@ -218,7 +218,7 @@ fn n_key(n: u64) -> Vec<u8> {
 #[test]
 fn many_writers_one_order() {
     let dir = tempfile::tempdir().unwrap();
-    let db = Options::new().segment_len(32 << 10).open(dir.path()).unwrap();
+    let db = plain().segment_len(32 << 10).open(dir.path()).unwrap();
     let done = AtomicBool::new(false);
     let orders = std::thread::scope(|scope| {
         let feeds: Vec<_> = (0..2)
@@ -320,8 +320,7 @@ fn a_position_of_another_history_is_refused() {
 #[test]
 fn damage_is_not_delivered() {
     let vfs = MemVfs::new();
-    let options =
-        Options::new().vfs(Arc::new(vfs.clone())).segment_len(64 << 10).inline_maintenance(true);
+    let options = plain().vfs(Arc::new(vfs.clone())).segment_len(64 << 10).inline_maintenance(true);
     let db: Db = options.open("/store").unwrap();
     for n in 0..10 {
         db.write(&mut numbered(n), Durability::Sync).unwrap();

@@ -6,9 +6,11 @@
 mod common;
 
 mod crash;
+mod follow;
+
 mod local;
 
-use siltstone::{BatchOp, ChangeBatch, Changes, WriteBatch};
+use siltstone::{BatchOp, ChangeBatch, Changes, CompactionOptions, Options, WriteBatch};
 
 /// An operation that outlives its batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,11 @@ impl From<BatchOp<'_>> for Op {
             BatchOp::Configure { .. } => panic!("the feed shows no options"),
         }
     }
+}
+
+/// Options of a store whose whole log stays.
+pub(crate) fn plain() -> Options {
+    Options::new().compaction(CompactionOptions::manual())
 }
 
 pub(crate) fn ops_of(batch: &WriteBatch) -> Vec<Op> {

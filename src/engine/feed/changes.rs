@@ -21,6 +21,8 @@ pub struct Changes {
     cursor: Option<Cursor>,
     position: FeedPosition,
     window: Window,
+    /// Nothing was found at the last look: in a directory that others write, look for news first.
+    is_idle: bool,
     /// The frame delivered last.
     last: Option<Place>,
     scout: Scout,
@@ -43,7 +45,8 @@ impl Changes {
         let mut window = Window::default();
         let Start { cursor, position } = log.locate(position, &mut window)?;
         let (scout, names) = (Scout::default(), HashMap::new());
-        Ok(Changes { log, options, cursor, position, window, last: None, scout, names })
+        let (last, is_idle) = (None, false);
+        Ok(Changes { log, options, cursor, position, window, is_idle, last, scout, names })
     }
 
     /// Where the feed stands: behind the batch delivered last, and behind what the engine has
@@ -163,6 +166,15 @@ impl Changes {
     /// The frames of the next batch that is whole; leaves the cursor before it. Only their headers
     /// are verified.
     fn next_frames(&mut self) -> Result<Option<Vec<Place>>, FeedError> {
+        if self.is_idle {
+            self.log.refresh()?;
+        }
+        let found = self.find_frames()?;
+        self.is_idle = found.is_none();
+        Ok(found)
+    }
+
+    fn find_frames(&mut self) -> Result<Option<Vec<Place>>, FeedError> {
         if self.cursor.is_none() {
             if !self.log.is_follower() && self.bound()? <= self.position.seqno() {
                 return Ok(None);
@@ -201,24 +213,36 @@ impl Changes {
 
     /// There is no frame at `cursor`: none yet, or is it an error?
     fn missing(&mut self, cursor: &Cursor, bound: u64) -> Result<(), FeedError> {
-        if self.log.is_follower() && !self.options.only_durable {
-            // Nothing is known about where the log ends, but what was delivered must be there.
-            let Some(last) = &self.last else { return Ok(()) };
-            if last.stands(&mut self.window)? {
+        let mut expected_below = bound;
+        if self.log.is_follower() {
+            self.log.refresh()?;
+            if bound == u64::MAX {
+                expected_below = self.log.noted_watermark();
+            }
+            if cursor.clone().peek(&mut self.log, &mut self.window)?.is_some() {
                 return Ok(());
             }
-            return Err(FeedError::Diverged { position: self.position, found: None });
         }
-        let what =
-            format!("no frame where sequence number {} stood, below {bound}", cursor.expected);
-        Err(cursor.segment.corruption(cursor.offset, what).into())
+        if cursor.expected < expected_below {
+            let seqno = cursor.expected;
+            let what = format!("no frame where sequence number {seqno} stood, below {bound}");
+            return Err(cursor.segment.corruption(cursor.offset, what).into());
+        }
+        // Nothing is known about where the log ends, but what was delivered must be there.
+        match &self.last {
+            Some(last) if !last.stands(&mut self.window)? => {
+                Err(FeedError::Diverged { position: self.position, found: None })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads and verifies the frames of a batch and moves behind it. `None` if one of them is not
     /// whole yet.
     fn read_batch(&mut self, frames: &[Place]) -> Result<Option<ChangeBatch>, FeedError> {
         let Some(last) = frames.last() else { return Ok(None) };
-        let is_settled = !self.log.is_follower() || last.next() <= self.scout.watermark;
+        let is_settled = !self.log.is_follower()
+            || last.next() <= self.scout.watermark.max(self.log.noted_watermark());
         let mut bytes = Vec::with_capacity(frames.len());
         for place in frames {
             match self.window.frame(place)? {

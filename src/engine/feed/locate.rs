@@ -133,6 +133,7 @@ impl LogFiles {
     /// The lowest sequence number from which on the log is whole.
     pub(super) fn floor(&mut self, window: &mut Window) -> Result<u64, FeedError> {
         let chain = self.chain(window)?;
+        let mut floor = chain.end;
         for link in &chain.links {
             let Some(segment) = self.segment(*link)? else { continue };
             // A batch may have begun in a segment that is gone: what is left of it is no floor.
@@ -146,8 +147,9 @@ impl LogFiles {
                 }
                 cursor.advance(&header);
             }
+            floor = cursor.expected;
         }
-        Ok(chain.end)
+        Ok(floor)
     }
 }
 

@@ -27,6 +27,8 @@ mod locate;
 mod position;
 mod scout;
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

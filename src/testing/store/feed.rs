@@ -6,14 +6,14 @@
 //! recovered, and must be refused, now and for ever, if not.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::{CrashOptions, CrashState, History, Model, SimVfs};
-use super::run::{Run, Violation, fingerprint_of};
-use super::workload::{Workload, options};
+use super::run::{Violation, fingerprint_of};
+use super::workload::{Step, Workload, options};
 use crate::engine::{
-    ChangeBatch, Changes, Db, Durability, FeedError, FeedOptions, FeedPosition, OpenError,
-    WriteBatch,
+    ChangeBatch, Changes, CompactionOptions, Db, Durability, FeedError, FeedOptions, FeedPosition,
+    OpenError, Options, WriteBatch, WriteError,
 };
 
 /// How much was looked at.
@@ -52,6 +52,60 @@ struct Consumer {
 struct Record {
     moment: usize,
     consumer: Consumer,
+}
+
+/// A store in use, and what is known about it.
+struct FeedRun {
+    sim: SimVfs,
+    history: History,
+    db: Option<Db>,
+}
+
+/// Options of a store whose whole log stays.
+fn whole_log(sim: &SimVfs, segment_len: u64) -> Options {
+    options(sim, segment_len).compaction(CompactionOptions::manual())
+}
+
+impl FeedRun {
+    fn step(&mut self, step: &mut Step, place: &(PathBuf, u64)) -> Result<(), Violation> {
+        let failed = |e: WriteError| violation("a step", &e);
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => self.open(place)?,
+        };
+        self.db = match step {
+            Step::Write(batch, durability) => {
+                self.history.start(self.sim.position(), batch);
+                db.write(batch, *durability).map_err(failed)?;
+                if *durability == Durability::Sync {
+                    self.history.promise(self.sim.mark());
+                }
+                Some(db)
+            }
+            Step::Persist => {
+                db.sync().map_err(failed)?;
+                self.history.promise(self.sim.mark());
+                Some(db)
+            }
+            Step::Close => {
+                db.close().map_err(failed)?;
+                Some(self.open(place)?)
+            }
+            Step::Kill => {
+                self.sim.kill(|| drop(db));
+                Some(self.open(place)?)
+            }
+        };
+        Ok(())
+    }
+
+    /// Opens the store, which makes everything that is found durable.
+    fn open(&mut self, (dir, segment_len): &(PathBuf, u64)) -> Result<Db, Violation> {
+        let opened = whole_log(&self.sim, *segment_len).open(dir);
+        let db = opened.map_err(|e| violation("the store does not open", &e))?;
+        self.history.promise(self.sim.mark());
+        Ok(db)
+    }
 }
 
 fn violation(what: &str, e: &dyn std::fmt::Display) -> Violation {
@@ -113,27 +167,28 @@ impl FeedTest {
     fn run_seed(&mut self, seed: u64) -> Result<(), Violation> {
         let mut workload = Workload::new(seed);
         let sim = SimVfs::new();
-        let mut run = Run::new(&sim, &workload, false);
+        let mut run = FeedRun { sim: sim.clone(), history: History::new(), db: None };
+        let place = (workload.dir.clone(), workload.segment_len);
         let mut consumers = [Consumer::new(true), Consumer::new(false)];
         let mut records = Vec::new();
         for step in &mut workload.steps {
-            run.step(step)?;
-            let Some(db) = run.db() else { continue };
+            run.step(step, &place)?;
+            let Some(db) = &run.db else { continue };
             for consumer in &mut consumers {
-                consumer.read_on(db, run.history())?;
+                consumer.read_on(db, &run.history)?;
                 records.push(Record { moment: sim.position(), consumer: consumer.clone() });
             }
             let [durable, all] = &consumers;
-            if all.seen != run.history().current() || durable.seen > all.seen {
+            if all.seen != run.history.current() || durable.seen > all.seen {
                 let (durable, all) = (durable.seen, all.seen);
-                let written = run.history().current();
+                let written = run.history.current();
                 let what = format!("{written} batches, consumers saw {durable} and {all}");
                 return Err(Violation(what));
             }
         }
-        run.kill();
+        sim.kill(|| drop(run.db));
         self.tally.workloads += 1;
-        let history = run.history().clone();
+        let history = run.history;
         let mut seen = HashSet::new();
         let mut states = sim.crash_states(&self.options);
         while let Some(state) = states.next() {
@@ -165,7 +220,7 @@ impl FeedTest {
         let disk = state.disk();
         let dir = &workload.dir;
         let beside = read_beside(&disk, dir, workload.segment_len, history)?;
-        let db = options(&disk, workload.segment_len)
+        let db = whole_log(&disk, workload.segment_len)
             .open(dir)
             .map_err(|e| violation("a crash state does not open", &e))?;
         let found = fingerprint_of(&db).map_err(|e| violation("a crash state", &e))?;
@@ -234,7 +289,7 @@ fn read_beside(
     segment_len: u64,
     history: &History,
 ) -> Result<Option<usize>, Violation> {
-    let reader = match options(disk, segment_len).read_only(true).open(dir) {
+    let reader = match whole_log(disk, segment_len).read_only(true).open(dir) {
         Ok(reader) => reader,
         Err(OpenError::Missing { .. }) => return Ok(None),
         Err(e) => return Err(violation("a reader cannot open a crash state", &e)),
