@@ -7,6 +7,7 @@ mod common;
 
 mod crash;
 mod follow;
+mod kill;
 
 mod local;
 
