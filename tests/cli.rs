@@ -632,3 +632,46 @@ fn snapshots_are_listed_compared_and_rolled_back_to() {
     let line = complains(dir, &["snapshots", "drop", "store", "twice"], 2);
     assert!(line.contains("give the number"), "{line}");
 }
+
+/// Goal: `tail` prints every batch, can be taken up at each of its positions, follows a store that
+/// is written to, and refuses a position that is not there.
+#[test]
+fn tail_prints_batches_and_goes_on_anywhere() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("one.txt"), "the first text").unwrap();
+    ingest(dir, &["one.txt"]);
+    let all = json_lines(&ok(dir, &["tail", "store", "--json"]));
+    let commits: Vec<&Value> = all.iter().filter(|line| line["op"] == "commit").collect();
+    assert!(!commits.is_empty() && all.last() == commits.last().copied());
+    let puts = all.iter().filter(|line| line["op"] == "put");
+    assert!(puts.clone().any(|put| put["collection"] == "docstore/data"));
+    assert!(puts.clone().all(|put| put["key"].is_string() || put["key_bytes"].is_string()));
+    let end = commits.last().unwrap()["position"].as_str().unwrap();
+    let shown = ok(dir, &["tail", "store"]);
+    assert!(shown.contains(&format!("position {end}\n")), "{shown}");
+    assert_eq!(shown.lines().filter(|l| l.starts_with("batch ")).count(), commits.len());
+    assert_eq!(ok(dir, &["tail", "store", "--durable"]), shown);
+    assert_eq!(ok(dir, &["tail", "store", "--since", end]), "");
+    let next = commits.last().unwrap()["next"].as_u64().unwrap();
+    let line = complains(dir, &["tail", "store", "--since", &(next + 1000).to_string()], 2);
+    assert!(line.contains("start anew from a snapshot"), "{line}");
+    let other = format!("{next}-1-00000000");
+    let line = complains(dir, &["tail", "store", "--since", &other], 2);
+    assert!(line.contains("is not the one that was seen"), "{line}");
+    complains(dir, &["tail", "store", "--since", "x"], 2);
+
+    let mut follower = command(dir, &["tail", "store", "--follow", "--json", "--since", end])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    fs::write(dir.join("two.txt"), "the second text").unwrap();
+    ingest(dir, &["two.txt"]);
+    let mut seen = String::new();
+    let mut out = std::io::BufReader::new(follower.stdout.take().unwrap());
+    while !seen.contains("the second text") {
+        assert!(std::io::BufRead::read_line(&mut out, &mut seen).unwrap() > 0, "{seen}");
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}

@@ -23,6 +23,7 @@ mod output;
 mod restore;
 mod snapshots;
 mod stats;
+mod tail;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ enum Verb {
     Backup(backup::Args),
     /// Make a store out of a backup, and verify every byte of it; exit code 1 if there is damage
     Restore(restore::Args),
+    /// Print the batches that were committed, in their order
+    Tail(tail::Args),
 }
 
 /// The store that a verb reads.
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Verb::Check(args) => check::run(args, &mut out),
         Verb::Backup(args) => backup::run(args, &mut out),
         Verb::Restore(args) => restore::run(args, &mut out),
+        Verb::Tail(args) => tail::run(args, &mut out),
     };
     match done.and_then(|outcome| out.finish().map(|()| outcome)) {
         Ok(Outcome::Yes) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
