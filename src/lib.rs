@@ -90,5 +90,5 @@ pub use engine::{
     WriteBatch, WriteError,
 };
 pub use engine::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
-pub use engine::{CollectionDiff, Diff, Rollback};
+pub use engine::{CollectionDiff, Current, Diff, Rollback, Update, UpdateError, Updated};
 pub use sink::{Sink, SinkOptions};

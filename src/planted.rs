@@ -160,6 +160,8 @@ mod registry {
         RollbackInPieces,
         /// What a clearing took is not counted as changed: a rollback does not bring it back.
         DiffMissesClears,
+        /// An update does not look again whether its key is still what it was computed from.
+        UpdateNotChecked,
     }
 
     /// True if `bug` is switched on for the running thread.

@@ -16,7 +16,7 @@ use siltstone::testing::store::{
     Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
-use siltstone::{Durability, Options, WriteBatch};
+use siltstone::{Durability, Options, Update, WriteBatch};
 
 /// Power cuts: few states of many workloads, and of the recoveries from them.
 fn crashes() -> Result<(), Violation> {
@@ -125,9 +125,30 @@ fn rollbacks() -> Result<(), Violation> {
     (1..12).try_for_each(|seed| test.run(seed))
 }
 
+/// An update whose key is written while it is computed.
+fn updates() -> Result<(), Violation> {
+    let sim = SimVfs::new();
+    let options = Options::new().vfs(Arc::new(sim)).segment_len(512).inline_maintenance(true);
+    let db = options.open("/store").map_err(|e| Violation(e.to_string()))?;
+    let mut runs = 0;
+    let done = db.fetch_update("c", b"k", |old| {
+        runs += 1;
+        if runs == 1 {
+            db.put("c", b"k", b"1").unwrap();
+        }
+        Update::Put([old.unwrap_or(b""), b"2"].concat())
+    });
+    done.map_err(|e| Violation(e.to_string()))?;
+    match db.get("c", b"k").unwrap().as_deref() {
+        Some(b"12") => Ok(()),
+        _ => Err(Violation("an update has overwritten what it had not seen".to_owned())),
+    }
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 8] = [
+const PROBES: [Probe; 9] = [
     ("full disk", full_disk),
+    ("updates", updates),
     ("crashes", crashes),
     ("lifetimes", lifetimes),
     ("damage", damage),

@@ -18,10 +18,11 @@ use parking_lot::MutexGuard;
 use super::batch::{SYSTEM_NAME, WriteBatch};
 use super::catalog::CollectionState;
 use super::core::{Core, Log};
-use super::error::WriteError;
+use super::error::{ReadError, WriteError};
 use super::options::Durability;
 use super::points::Point;
 use super::segments::Segment;
+use super::update::UpdateError;
 use crate::format::config::CollectionOptions;
 use crate::format::hint::{self, Hint};
 use crate::format::record::{
@@ -139,25 +140,64 @@ impl Core {
         result
     }
 
+    /// Appends `batch` and applies it, if `condition` holds when every earlier batch is applied
+    /// and no later one can come. Requires: `gate` held.
+    pub(super) fn append_if(
+        &self,
+        batch: &mut WriteBatch,
+        condition: impl FnOnce() -> Result<bool, ReadError>,
+    ) -> Result<Option<Written>, UpdateError> {
+        let mut packed = self.pack(batch);
+        let batch = packed.as_mut().unwrap_or(batch);
+        let own = (batch.buf.len(), batch.records.len());
+        let (log, mut stamped) = self.enter(batch)?;
+        // Whoever has let go of the log lock holds this one until its batch is applied.
+        drop(self.apply.lock());
+        let result = match condition() {
+            Ok(true) => self.append_entered(log, batch, &mut stamped).map(Some),
+            Ok(false) => Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        batch.buf.truncate(own.0);
+        batch.records.truncate(own.1);
+        Ok(result?)
+    }
+
     fn append_stamped(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+        let (log, mut stamped) = self.enter(batch)?;
+        self.append_entered(log, batch, &mut stamped)
+    }
+
+    /// Stamps `batch` and takes the log lock.
+    fn enter(&self, batch: &mut WriteBatch) -> Result<(MutexGuard<'_, Log>, Stamped), WriteError> {
         self.check_writable()?;
         let salt = self.log.lock().active.as_ref().map_or(0, |s| s.salt);
-        let mut stamped = self.stamp(batch, salt)?;
-        let mut log = self.log.lock();
+        let stamped = self.stamp(batch, salt)?;
+        let log = self.log.lock();
         self.check_writable()?;
         if log.is_closed {
             return Err(WriteError::Closed);
         }
+        Ok((log, stamped))
+    }
+
+    /// Appends a stamped batch and applies it.
+    fn append_entered(
+        &self,
+        mut log: MutexGuard<'_, Log>,
+        batch: &mut WriteBatch,
+        stamped: &mut Stamped,
+    ) -> Result<Written, WriteError> {
         if stamped.records.is_empty() {
             let commit = Commit { next_seqno: log.next_seqno, deleted: 0 };
             return Ok(Written { commit, wants_maintenance: false });
         }
-        let placed = self.append_frames(&mut log, batch, &mut stamped)?;
+        let placed = self.append_frames(&mut log, batch, stamped)?;
         let next_seqno = log.next_seqno;
         let wants_maintenance = log.announce(self.options.segment_len);
         let applying = self.apply.lock();
         drop(log);
-        let applied = self.apply(&batch.buf, &stamped, &placed);
+        let applied = self.apply(&batch.buf, stamped, &placed);
         self.applied.store(next_seqno, Ordering::Release);
         self.feed.wake();
         drop(applying);

@@ -35,6 +35,7 @@ mod snapshot;
 mod stats;
 mod sync;
 mod tail;
+mod update;
 mod value;
 
 pub use crate::format::config::{CollectionOptions, Compression};
@@ -58,3 +59,4 @@ pub use recovery::{Case, Decision, Note, RecoveryReport};
 pub use rollback::Rollback;
 pub use snapshot::Snapshot;
 pub use stats::{SegmentStats, Stats};
+pub use update::{Current, Update, UpdateError, Updated};

@@ -154,7 +154,12 @@ impl Segment {
     pub(super) fn seqno_at(&self, offset: u64) -> Option<u64> {
         let Some(sealed) = self.sealed.get() else {
             let hints = self.hints.lock();
-            return find_hint(&hints, offset);
+            if self.sealed.get().is_none() {
+                return find_hint(&hints, offset);
+            }
+            // Sealed in between, and its hints have gone.
+            drop(hints);
+            return self.seqno_at(offset);
         };
         if let Some(encoded) = sealed.encoded_hints() {
             return find_encoded(encoded, offset);

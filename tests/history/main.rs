@@ -5,3 +5,4 @@
 mod crash;
 mod model;
 mod rollback;
+mod update;
