@@ -56,6 +56,7 @@
 //! - `stores` (default): values, nodes, the document store, the storage context.
 //! - `compression` (default): collections that are stored compressed, see [`Compression`].
 //! - `cli`: the `siltstone` program.
+//! - `object-store`: backups in object stores.
 //! - `testing`: the simulated disk, fault injection, oracles, the conformance suite.
 
 #[macro_use]
@@ -73,6 +74,8 @@ pub mod kv;
 pub mod limits;
 #[cfg(feature = "stores")]
 pub mod model;
+#[cfg(feature = "object-store")]
+pub mod remote;
 mod sink;
 #[cfg(feature = "stores")]
 pub mod stores;

@@ -17,11 +17,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("index", &["limits"]),
     ("engine", &["limits", "vfs", "format", "index"]),
     ("sink", &["limits", "vfs", "engine"]),
+    ("remote", &["limits", "vfs", "engine"]),
     ("kv", &["limits", "engine"]),
     ("model", &["limits", "kv"]),
     ("stores", &["limits", "engine", "kv", "model"]),
     ("context", &["limits", "engine", "kv", "model", "stores"]),
-    ("cli", &["limits", "vfs", "engine", "sink", "kv", "model", "stores", "context"]),
+    ("cli", &["limits", "vfs", "engine", "sink", "remote", "kv", "model", "stores", "context"]),
     ("testing", &["limits", "vfs", "format", "engine", "kv", "planted", "model", "stores"]),
 ];
 

@@ -6,14 +6,15 @@ use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, object, plural};
 use super::{Outcome, StoreArg, open_read_only};
-use crate::engine::{BackupOptions, BackupReport};
+use crate::engine::{BackupOptions, BackupReport, Db};
 use crate::kv::Map;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     store: StoreArg,
-    /// Directory of the backup: a new one, or one with an earlier backup of the same store
+    /// Directory or address of the backup (file:///DIR, s3://BUCKET/PREFIX, ...): a new one, or one
+    /// with an earlier backup of the same store
     #[arg(value_name = "TARGET")]
     target: PathBuf,
     /// Copy every segment, also where the file system could link it
@@ -25,16 +26,45 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
-    refuse_same(&args.store.dir, &args.target)?;
-    let db = open_read_only(&args.store.dir)?;
-    let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
-    let report = db.backup_to(&args.target, options)?;
+    let report = match address(&args.target) {
+        Some(url) => {
+            if args.verify {
+                return Err(Failure::new("--verify needs a directory: restore a backup to see it"));
+            }
+            upload(&open_read_only(&args.store.dir)?, url)?
+        }
+        None => {
+            refuse_same(&args.store.dir, &args.target)?;
+            let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
+            open_read_only(&args.store.dir)?.backup_to(&args.target, options)?
+        }
+    };
     if out.is_json() {
         out.value(&to_json(&report).into())?;
     } else {
         out.line(&in_words("backed up", &report))?;
     }
     Ok(Outcome::Yes)
+}
+
+/// The address that an argument is, if it is no path.
+pub(super) fn address(target: &Path) -> Option<&str> {
+    target.to_str().filter(|text| text.contains("://"))
+}
+
+#[cfg(feature = "object-store")]
+fn upload(db: &Db, url: &str) -> Result<BackupReport, Failure> {
+    Ok(crate::remote::Remote::open(url)?.backup(db, options_with_bar())?)
+}
+
+#[cfg(not(feature = "object-store"))]
+fn upload(_: &Db, url: &str) -> Result<BackupReport, Failure> {
+    Err(no_object_store(url))
+}
+
+#[cfg(not(feature = "object-store"))]
+pub(super) fn no_object_store(url: &str) -> Failure {
+    Failure::of(url, "this program was built without the feature object-store")
 }
 
 /// Options that show how far the work is, on a terminal.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::backup::{in_words, options_with_bar, refuse_same, to_json};
+use super::backup::{address, in_words, options_with_bar, refuse_same, to_json};
 use super::check;
 use super::failure::Failure;
 use super::output::Output;
@@ -13,7 +13,7 @@ use crate::engine::BackupReport;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backup's directory
+    /// The backup's directory or address
     #[arg(value_name = "BACKUP")]
     backup: PathBuf,
     /// Where the store is to be: a directory that is empty or not there
@@ -22,20 +22,34 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
-    refuse_same(&args.backup, &args.dir)?;
-    refuse_used(&args.dir)?;
-    // Never linked: a store and its backup that share their blocks are lost together.
-    let options = options_with_bar().hard_links(false);
-    let report = open_read_only(&args.backup)?.backup_to(&args.dir, options)?;
+    let report = match address(&args.backup) {
+        Some(url) => {
+            refuse_used(&args.dir)?;
+            download(url, &args.dir)?
+        }
+        None => {
+            refuse_same(&args.backup, &args.dir)?;
+            refuse_used(&args.dir)?;
+            // Never linked: a store and its backup that share their blocks are lost together.
+            let options = options_with_bar().hard_links(false);
+            open_read_only(&args.backup)?.backup_to(&args.dir, options)?
+        }
+    };
     finish(&args.dir, &report, out)
 }
 
+#[cfg(feature = "object-store")]
+fn download(url: &str, dir: &Path) -> Result<BackupReport, Failure> {
+    Ok(crate::remote::Remote::open(url)?.restore(dir, options_with_bar())?)
+}
+
+#[cfg(not(feature = "object-store"))]
+fn download(url: &str, _: &Path) -> Result<BackupReport, Failure> {
+    Err(super::backup::no_object_store(url))
+}
+
 /// Checks what was restored, and says what was done.
-pub(super) fn finish(
-    dir: &Path,
-    report: &BackupReport,
-    out: &mut Output,
-) -> Result<Outcome, Failure> {
+fn finish(dir: &Path, report: &BackupReport, out: &mut Output) -> Result<Outcome, Failure> {
     let (found, notes) = check::look(dir, None)?;
     if out.is_json() {
         let mut shown = to_json(report);

@@ -525,6 +525,12 @@ impl Db {
         self.inner.core.backup_to(dir.as_ref(), &options)
     }
 
+    /// What a backup would hold now.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn freeze(&self) -> Result<super::backup::Frozen, BackupError> {
+        self.inner.core.freeze()
+    }
+
     /// Makes everything durable, cuts the preallocated end off the log and notes in the manifest
     /// that nothing follows. Other clones of this handle are refused writes from now on, reads go
     /// on. Dropping the last clone does the same and swallows the error.

@@ -40,6 +40,8 @@ mod value;
 
 pub use crate::format::config::{CollectionOptions, Compression};
 pub use backup::{BackupError, BackupOptions, BackupProgress, BackupReport};
+#[cfg(feature = "object-store")]
+pub(crate) use backup::{Frozen, FrozenSegment, Receiver};
 pub use batch::{BatchOp, WriteBatch};
 pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;

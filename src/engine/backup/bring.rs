@@ -25,9 +25,7 @@ pub(super) fn bring(
     let mut progress = BackupProgress { bytes_done: 0, bytes_total };
     let mut tell = |bytes: u64| {
         progress.bytes_done += bytes;
-        if let Some(call) = &options.progress {
-            call(&progress);
-        }
+        options.tell(&progress);
     };
     for Step { frozen, action } in steps {
         let path = dir.join(file_name(frozen.id()));
@@ -83,13 +81,13 @@ fn copy(
     Ok(())
 }
 
-fn temp_path(path: &Path) -> PathBuf {
+pub(super) fn temp_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(TEMP_SUFFIX);
     name.into()
 }
 
-fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> Result<(), BackupError> {
+pub(super) fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> Result<(), BackupError> {
     match vfs.remove(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(IoError::new("remove", path, e).into())

@@ -13,13 +13,13 @@ use crate::engine::tail::Window;
 use crate::format::manifest::{FILE_NAME, Seal, State};
 use crate::format::record::{FRAME_HEADER_LEN, FrameKind};
 use crate::format::scan::{Step, frame_at};
-use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId};
+use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, StoreId};
 
 /// How many numbers of segments a backup leaves to its source. The source gives them out after the
 /// backup was made, and a later backup that is interrupted leaves files with these numbers, which
 /// an open of the earlier one must know to be dead. A backup that is written to as a store of its
 /// own starts behind them, so that its segments are never taken for those of the source.
-pub(crate) const RESERVED_IDS: u64 = 1 << 32;
+const RESERVED_IDS: u64 = 1 << 32;
 
 /// How many opens a backup leaves to its source, for the same reason: what the two write to the
 /// segment that they share differs in its epoch.
@@ -47,10 +47,47 @@ pub(crate) struct FrozenSegment {
     pub(crate) seal: Option<Seal>,
 }
 
+/// Where, and how long, the bytes are that tell a sealed segment from every other: its header has
+/// store, number and open, its end frame the open that ended it, its footer the checksum of its
+/// hints.
+pub(super) fn mark_places(seal: &Seal) -> [(u64, u64); 3] {
+    let end_frame = seal.data_end.saturating_sub(FRAME_HEADER_LEN as u64);
+    let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
+    [(0, SEGMENT_HEADER_LEN), (end_frame, FRAME_HEADER_LEN as u64), (footer, SEGMENT_FOOTER_LEN)]
+}
+
 impl FrozenSegment {
     /// Its number.
     pub(crate) fn id(&self) -> u64 {
         self.segment.id
+    }
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is shorter than it was.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), BackupError> {
+        let read = self.segment.read_at(buf, offset)?;
+        if read < buf.len() {
+            let what = format!("the file ends here, expected {} bytes", self.len);
+            return Err(BackupError::Damaged(self.segment.corruption(offset + read as u64, what)));
+        }
+        Ok(())
+    }
+
+    /// The bytes that tell a sealed segment from every other: see [`mark_places`].
+    #[cfg(feature = "object-store")]
+    pub(crate) fn marks(&self) -> Result<Option<Vec<u8>>, BackupError> {
+        let Some(seal) = self.seal else { return Ok(None) };
+        let mut marks = self.len.to_le_bytes().to_vec();
+        for (at, len) in mark_places(&seal) {
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+            self.read_at(&mut bytes, at)?;
+            marks.extend_from_slice(&bytes);
+        }
+        Ok(Some(marks))
     }
 }
 
@@ -130,6 +167,24 @@ impl Core {
 }
 
 impl Frozen {
+    /// The first of the numbers that this backup leaves to its source.
+    pub(crate) fn first_reserved_id(&self) -> u64 {
+        self.state.next_segment.saturating_sub(RESERVED_IDS)
+    }
+
+    /// The file that makes a store of the segments.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn encode_manifest(&self) -> Result<Vec<u8>, BackupError> {
+        use crate::engine::error::OpenError;
+        use crate::format::manifest::{Edit, MANIFEST_HEADER_LEN, encode_edit, encode_header};
+        let (header, salt) = encode_header(&self.store);
+        let mut bytes = header.to_vec();
+        let edit = Edit::State(self.state.clone());
+        encode_edit(&mut bytes, salt, MANIFEST_HEADER_LEN as u64, &edit)
+            .map_err(OpenError::InvalidOption)?;
+        Ok(bytes)
+    }
+
     /// Verifies the frames of the tail, and leaves out those of a batch whose last frame is not
     /// there: it was given up, or its writer is just writing it.
     fn end_with_whole_batch(&mut self) -> Result<(), BackupError> {

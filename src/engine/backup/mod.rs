@@ -28,7 +28,7 @@
 //! | in the clean-up | the new backup, with files that it does not list | removes them |
 //!
 //! Files that are not listed do no harm: the manifest of a backup reserves the numbers of the
-//! segments that the source will make next ([`frozen::RESERVED_IDS`]), so they are known to be
+//! segments that the source will make next (see `frozen`), so they are known to be
 //! dead. A segment that was unsealed in the earlier backup is replaced by a file with the same
 //! bytes and more behind them. The earlier manifest says that its log was closed at a sequence
 //! number, so that an open takes nothing that comes later.
@@ -43,6 +43,8 @@
 mod bring;
 mod error;
 mod frozen;
+#[cfg(feature = "object-store")]
+mod receive;
 mod target;
 
 use std::fmt;
@@ -50,6 +52,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::BackupError;
+#[cfg(feature = "object-store")]
+pub(crate) use frozen::{Frozen, FrozenSegment};
+#[cfg(feature = "object-store")]
+pub(crate) use receive::Receiver;
 
 use super::check::{CheckOptions, Defect};
 use super::core::Core;
@@ -123,6 +129,13 @@ impl BackupOptions {
     pub fn progress(mut self, call: impl Fn(&BackupProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(call));
         self
+    }
+
+    /// Tells the progress.
+    pub(crate) fn tell(&self, progress: &BackupProgress) {
+        if let Some(call) = &self.progress {
+            call(progress);
+        }
     }
 }
 

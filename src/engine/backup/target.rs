@@ -4,13 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frozen::{Frozen, FrozenSegment, RESERVED_IDS};
+use super::frozen::{Frozen, FrozenSegment, mark_places};
 use super::{BackupError, BackupOptions};
 use crate::engine::manifest;
 use crate::engine::open::{sync_dirs_above, take_lock};
 use crate::engine::segments::Segment;
 use crate::format::manifest::{Seal, State};
-use crate::format::record::FRAME_HEADER_LEN;
 use crate::format::segment::{
     SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
     parse_file_name,
@@ -22,8 +21,8 @@ pub(super) const TEMP_SUFFIX: &str = ".tmp";
 
 /// A locked target.
 pub(super) struct Target<'a> {
-    vfs: &'a dyn Vfs,
-    dir: &'a Path,
+    pub(super) vfs: &'a dyn Vfs,
+    pub(super) dir: &'a Path,
     _lock: Box<dyn LockGuard>,
 }
 
@@ -102,7 +101,7 @@ impl<'a> Target<'a> {
             )));
         }
         // Segments are made with growing numbers, and those of a backup start far above.
-        let made = frozen.state.next_segment.saturating_sub(RESERVED_IDS);
+        let made = frozen.first_reserved_id();
         if let Some(own) = old.segments.last().filter(|s| s.id >= made) {
             return Err(self.diverged(format!("segment {} is its own", own.id)));
         }
@@ -162,8 +161,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// True if the file is the sealed segment. Its header has store, number and open; its footer
-    /// the checksum of its hints; its end frame the open that ended it.
+    /// True if the file is the sealed segment, by what tells one from another.
     fn is_same_sealed(
         &self,
         found: &dyn File,
@@ -175,14 +173,7 @@ impl<'a> Target<'a> {
         if len != seal.file_len {
             return Ok(false);
         }
-        let end_frame = seal.data_end.saturating_sub(FRAME_HEADER_LEN as u64);
-        let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
-        let parts = [
-            (0, SEGMENT_HEADER_LEN),
-            (end_frame, FRAME_HEADER_LEN as u64),
-            (footer, SEGMENT_FOOTER_LEN),
-        ];
-        for (at, len) in parts {
+        for (at, len) in mark_places(seal) {
             let there = self.read(found, &name, at, len)?;
             if there.len() as u64 != len || there != read_segment(segment, at, len)? {
                 return Ok(false);
@@ -249,7 +240,7 @@ impl<'a> Target<'a> {
         Ok(self.vfs.list(self.dir).map_err(|e| IoError::new("list", self.dir, e))?)
     }
 
-    fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
         match self.vfs.open(path, OpenMode::Read) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -1,0 +1,217 @@
+//! The way of a backup into an object store.
+
+use std::collections::HashMap;
+
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use tokio::task::JoinSet;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+
+use super::catalog::{Catalog, Entry};
+use super::{PART_LEN, Remote, RemoteError};
+use crate::engine::{BackupOptions, BackupProgress, BackupReport, Frozen, FrozenSegment};
+
+/// Requests under way at once.
+const REQUESTS_MAX: usize = 4;
+
+/// Uploads what is missing, then the catalog; removes what only the earlier backup had.
+pub(super) async fn upload(
+    remote: &Remote,
+    frozen: &Frozen,
+    options: &BackupOptions,
+) -> Result<BackupReport, RemoteError> {
+    let old = find_catalog(remote).await?;
+    if let Some(old) = &old {
+        check_catalog(old, frozen)?;
+    }
+    let there = list(remote).await?;
+    let bytes_total = frozen.segments.iter().map(|s| s.len).sum();
+    let mut progress = BackupProgress { bytes_total, ..BackupProgress::default() };
+    let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
+    let mut entries = Vec::with_capacity(frozen.segments.len());
+    for segment in &frozen.segments {
+        let entry = identify(segment, old.as_ref())?;
+        let name = entry.object_name();
+        if there.get(&name) == Some(&entry.len) {
+            report.segments_kept += 1;
+            report.bytes_kept += entry.len;
+        } else {
+            put(remote, &name, segment, &entry).await?;
+            report.segments_copied += 1;
+            report.bytes_copied += entry.len;
+        }
+        progress.bytes_done += entry.len;
+        options.tell(&progress);
+        entries.push(entry);
+    }
+    let names: HashMap<String, ()> = entries.iter().map(|e| (e.object_name(), ())).collect();
+    let catalog = Catalog {
+        store: frozen.store,
+        seqno: frozen.seqno,
+        manifest: frozen.encode_manifest()?,
+        segments: entries,
+    };
+    let path = remote.catalog_path();
+    let put = remote.store.put(&path, catalog.encode().into()).await;
+    put.map_err(RemoteError::of("write", &path))?;
+    for name in there.keys().filter(|name| !names.contains_key(*name)) {
+        let path = remote.segments_path().join(name.as_str());
+        // What cannot be removed is removed by the next backup.
+        report.files_removed += u64::from(remote.store.delete(&path).await.is_ok());
+    }
+    Ok(report)
+}
+
+/// The catalog of the backup that is there, if there is one.
+pub(super) async fn find_catalog(remote: &Remote) -> Result<Option<Catalog>, RemoteError> {
+    let path = remote.catalog_path();
+    let bytes = match remote.store.get(&path).await {
+        Ok(found) => found.bytes().await.map_err(RemoteError::of("read", &path))?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(e) => return Err(RemoteError::of("read", &path)(e)),
+    };
+    let damaged = |what| RemoteError::Damaged { object: path.to_string(), what };
+    Catalog::decode(&bytes).map(Some).map_err(damaged)
+}
+
+/// The objects with segments, and their lengths.
+pub(super) async fn list(remote: &Remote) -> Result<HashMap<String, u64>, RemoteError> {
+    let path = remote.segments_path();
+    let listed = remote.store.list_with_delimiter(Some(&path)).await;
+    let listed = match listed {
+        Err(object_store::Error::NotFound { .. }) => return Ok(HashMap::new()),
+        listed => listed.map_err(RemoteError::of("list", &path))?,
+    };
+    let objects = listed.objects.into_iter();
+    Ok(objects.filter_map(|o| Some((o.location.filename()?.to_owned(), o.size))).collect())
+}
+
+/// What is there must be an earlier state of the same store.
+fn check_catalog(old: &Catalog, frozen: &Frozen) -> Result<(), RemoteError> {
+    let diverged = |what: String| Err(RemoteError::Diverged { what });
+    if old.store != frozen.store {
+        return diverged("it is of another store".to_owned());
+    }
+    if old.seqno > frozen.seqno {
+        return diverged(format!("it ends at {}, the store at {}", old.seqno, frozen.seqno));
+    }
+    if let Some(own) = old.segments.last().filter(|e| e.id >= frozen.first_reserved_id()) {
+        return diverged(format!("segment {} was not made by this store", own.id));
+    }
+    Ok(())
+}
+
+/// Length and checksum of a segment. One that the earlier backup names is not read for that.
+fn identify(segment: &FrozenSegment, old: Option<&Catalog>) -> Result<Entry, RemoteError> {
+    let (id, len) = (segment.id(), segment.len);
+    let marks = segment.marks()?.map(|bytes| xxh3_128(&bytes));
+    let old = old.and_then(|old| old.find(id));
+    let differs = || {
+        let what = format!("segment {id} is another one there");
+        Err(RemoteError::Diverged { what })
+    };
+    match old {
+        Some(old) if old.marks.is_some() => {
+            return if old.marks == marks && old.len == len { Ok(*old) } else { differs() };
+        }
+        // The end of the log then: it must go on from there.
+        Some(old) if old.len > len || checksum(segment, old.len)? != old.checksum => {
+            return differs();
+        }
+        _ => {}
+    }
+    Ok(Entry { id, len, marks, checksum: checksum(segment, len)? })
+}
+
+/// The checksum of a segment's first `len` bytes.
+fn checksum(segment: &FrozenSegment, len: u64) -> Result<u128, RemoteError> {
+    let mut hasher = Xxh3Default::new();
+    let mut at = 0;
+    while at < len {
+        let part = read(segment, at, len)?;
+        hasher.update(&part);
+        at += part.len() as u64;
+    }
+    Ok(hasher.digest128())
+}
+
+/// The next part of a segment, up to `end`.
+fn read(segment: &FrozenSegment, at: u64, end: u64) -> Result<Vec<u8>, RemoteError> {
+    let len = PART_LEN.min(end - at);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    segment.read_at(&mut bytes, at)?;
+    Ok(bytes)
+}
+
+/// Writes the object of a segment, in one request or in several.
+async fn put(
+    remote: &Remote,
+    name: &str,
+    segment: &FrozenSegment,
+    entry: &Entry,
+) -> Result<(), RemoteError> {
+    let path = remote.segments_path().join(name);
+    if entry.len <= PART_LEN {
+        let bytes = read(segment, 0, entry.len)?;
+        if xxh3_128(&bytes) != entry.checksum {
+            return Err(changed(&path));
+        }
+        let put = remote.store.put(&path, PutPayload::from(bytes)).await;
+        return put.map(drop).map_err(RemoteError::of("write", &path));
+    }
+    let begun = remote.store.put_multipart(&path).await;
+    let mut upload = begun.map_err(RemoteError::of("write", &path))?;
+    let done = put_parts(&mut *upload, &path, segment, entry).await;
+    if done.is_err() {
+        // Parts that stay behind cost room in some stores, and mean nothing.
+        let _ = upload.abort().await;
+    }
+    done
+}
+
+async fn put_parts(
+    upload: &mut dyn MultipartUpload,
+    path: &Path,
+    segment: &FrozenSegment,
+    entry: &Entry,
+) -> Result<(), RemoteError> {
+    let mut hasher = Xxh3Default::new();
+    let mut requests = JoinSet::new();
+    let mut at = 0;
+    while at < entry.len {
+        let part = read(segment, at, entry.len)?;
+        hasher.update(&part);
+        at += part.len() as u64;
+        requests.spawn(upload.put_part(part.into()));
+        if requests.len() >= REQUESTS_MAX {
+            wait_for_one(&mut requests, path).await?;
+        }
+    }
+    while !requests.is_empty() {
+        wait_for_one(&mut requests, path).await?;
+    }
+    if hasher.digest128() != entry.checksum {
+        return Err(changed(path));
+    }
+    upload.complete().await.map(drop).map_err(RemoteError::of("write", path))
+}
+
+async fn wait_for_one(
+    requests: &mut JoinSet<object_store::Result<()>>,
+    path: &Path,
+) -> Result<(), RemoteError> {
+    match requests.join_next().await {
+        Some(Ok(done)) => done.map_err(RemoteError::of("write", path)),
+        Some(Err(e)) => {
+            let source = std::io::Error::other(e);
+            Err(RemoteError::Runtime { source: source.into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// A segment never changes: the disk has given other bytes the second time.
+fn changed(path: &Path) -> RemoteError {
+    let what = "the segment was read twice, with different bytes".to_owned();
+    RemoteError::Damaged { object: path.to_string(), what }
+}

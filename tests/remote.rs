@@ -1,0 +1,264 @@
+//! Backups in object stores: a directory and memory stand for all of them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use siltstone::remote::{Remote, RemoteError};
+use siltstone::{BackupOptions, Db, Durability, Options, WriteBatch};
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn open(dir: &Path) -> Db {
+    Options::new().segment_len(64 << 10).open(dir).unwrap()
+}
+
+fn write(db: &Db, keys: std::ops::Range<u32>, len: usize) {
+    for key in keys {
+        let mut batch = WriteBatch::new();
+        let value = key.to_le_bytes().repeat(len / 4);
+        batch.put("c", &(key % 5000).to_le_bytes(), &value).unwrap();
+        db.write(&mut batch, Durability::Buffered).unwrap();
+    }
+}
+
+/// Verifies a store and returns what is in it.
+fn contents(dir: &Path) -> Contents {
+    let db = Options::new().read_only(true).create(false).open(dir).unwrap();
+    assert!(db.recovery_report().notes.is_empty());
+    let check = db.check().unwrap();
+    assert!(check.is_ok(), "{:?}", check.defects);
+    let entries = db.iter("c").map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect()
+}
+
+fn url(dir: &Path) -> String {
+    format!("file://{}", dir.display())
+}
+
+/// The objects with segments below `dir`.
+fn objects(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("segments")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn a_backup_comes_back_as_it_went() {
+    let temp = tempfile::tempdir().unwrap();
+    let memory = Arc::new(InMemory::new());
+    let places = [
+        Remote::open(&url(&temp.path().join("with space/objects"))).unwrap(),
+        Remote::new(memory, "some/prefix").unwrap(),
+    ];
+    let store = temp.path().join("store");
+    let db = open(&store);
+    for (i, remote) in places.iter().enumerate() {
+        let missing = remote.restore(temp.path().join("no"), BackupOptions::new()).unwrap_err();
+        assert!(matches!(missing, RemoteError::Missing { .. }), "{missing}");
+        for round in 0..3_u32 {
+            write(&db, round * 1500..round * 1500 + 2000, 200);
+            db.sync().unwrap();
+            let report = remote.backup(&db, BackupOptions::new()).unwrap();
+            assert!(report.segments_copied > 0, "{report:?}");
+            if round > 0 {
+                assert!(report.segments_kept > 0, "{report:?}");
+            }
+            let dir = temp.path().join(format!("restored-{i}-{round}"));
+            let restored = remote.restore(&dir, BackupOptions::new()).unwrap();
+            assert_eq!(restored.seqno, report.seqno);
+            assert!(contents(&dir) == contents(&store));
+            let refused = remote.restore(&dir, BackupOptions::new()).unwrap_err();
+            assert!(refused.to_string().contains("a store in"), "{refused}");
+        }
+        // Full segments get their footer in the background; when all have, nothing is moved.
+        let again = (0..200).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let again = remote.backup(&db, BackupOptions::new()).unwrap();
+            (again.segments_copied == 0).then_some(again)
+        });
+        assert_eq!(again.map(|again| again.files_removed), Some(0));
+    }
+    assert!(Remote::open("memory:///").unwrap().backup(&db, BackupOptions::new()).is_ok());
+    // Segments longer than a part go in several requests.
+    let large = Options::new().segment_len(40 << 20).open(temp.path().join("large")).unwrap();
+    write(&large, 0..30, 1_000_000);
+    let remote = Remote::open(&url(&temp.path().join("large-objects"))).unwrap();
+    let report = remote.backup(&large, BackupOptions::new()).unwrap();
+    assert!(report.bytes_copied > 29 << 20, "{report:?}");
+    let dir = temp.path().join("large-restored");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert!(contents(&dir).len() == 30);
+}
+
+/// Goal: an upload that is cut off leaves the earlier backup, and the next one does not begin
+/// anew. Method: the process dies in the middle: segments are there, the catalog is the old one.
+#[test]
+fn an_interrupted_upload_goes_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, place) = (temp.path().join("store"), temp.path().join("objects"));
+    let remote = Remote::open(&url(&place)).unwrap();
+    let db = open(&store);
+    write(&db, 0..2000, 200);
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    let (earlier, catalog) = (contents(&store), fs::read(place.join("BACKUP")).unwrap());
+    let kept = objects(&place);
+    // As if the earlier objects had not been removed yet, and the catalog not been written.
+    let saved: Vec<(PathBuf, Vec<u8>)> =
+        kept.iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    write(&db, 2000..4500, 200);
+    let whole = remote.backup(&db, BackupOptions::new()).unwrap();
+    for (path, bytes) in &saved {
+        fs::write(path, bytes).unwrap();
+    }
+    fs::write(place.join("BACKUP"), &catalog).unwrap();
+    let half: Vec<PathBuf> = objects(&place).into_iter().filter(|p| !kept.contains(p)).collect();
+    for path in &half[half.len() / 2..] {
+        fs::remove_file(path).unwrap();
+    }
+    let dir = temp.path().join("earlier");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert!(contents(&dir) == earlier, "the earlier backup stands");
+    let resumed = remote.backup(&db, BackupOptions::new()).unwrap();
+    assert!(resumed.segments_copied < whole.segments_copied, "{resumed:?} {whole:?}");
+    let dir = temp.path().join("restored");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert!(contents(&dir) == contents(&store));
+    assert_eq!(objects(&place).len() as u64, resumed.segments_kept + resumed.segments_copied);
+}
+
+#[test]
+fn an_interrupted_restore_goes_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, dir) = (temp.path().join("store"), temp.path().join("restored"));
+    let remote = Remote::open(&url(&temp.path().join("objects"))).unwrap();
+    let db = open(&store);
+    write(&db, 0..3000, 200);
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    let whole = remote.restore(&dir, BackupOptions::new()).unwrap();
+    fs::remove_file(dir.join("MANIFEST")).unwrap();
+    fs::remove_file(dir.join("0000000000000002.seg")).unwrap();
+    fs::write(dir.join("0000000000000003.seg"), b"half").unwrap();
+    fs::write(dir.join("0000000000000004.seg.tmp"), b"half").unwrap();
+    let resumed = remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert_eq!(resumed.segments_copied, 2, "{resumed:?}");
+    assert_eq!(resumed.segments_kept, whole.segments_copied - 2);
+    assert!(contents(&dir) == contents(&store));
+}
+
+/// Goal: no damaged object gets into a store. Method: each object in turn gets a flipped bit, is
+/// cut, is removed.
+#[test]
+fn damaged_objects_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let place = temp.path().join("objects");
+    let remote = Remote::open(&url(&place)).unwrap();
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..2000, 200);
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    let mut paths = objects(&place);
+    assert!(paths.len() > 4);
+    paths.push(place.join("BACKUP"));
+    for (n, path) in paths.iter().enumerate() {
+        let bytes = fs::read(path).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() * (n + 1) / (paths.len() + 1)] ^= 4;
+        let cut = bytes[..bytes.len() - 1].to_vec();
+        for (how, damaged) in [Some(flipped), Some(cut), None].into_iter().enumerate() {
+            match damaged {
+                Some(damaged) => fs::write(path, damaged).unwrap(),
+                None => fs::remove_file(path).unwrap(),
+            }
+            let dir = temp.path().join(format!("restored-{n}-{how}"));
+            let refused = remote.restore(&dir, BackupOptions::new()).unwrap_err();
+            let is_catalog = path.ends_with("BACKUP") && how == 2;
+            match refused {
+                RemoteError::Missing { .. } if is_catalog => {}
+                RemoteError::Damaged { object, .. } if !is_catalog => {
+                    assert!(object.ends_with(path.file_name().unwrap().to_str().unwrap()));
+                }
+                other => panic!("{path:?}, {how}: {other}"),
+            }
+            assert!(!dir.join("MANIFEST").exists());
+            fs::write(path, &bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn places_of_other_stores_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let place = temp.path().join("objects");
+    let remote = Remote::open(&url(&place)).unwrap();
+    let (one, other) = (open(&temp.path().join("one")), open(&temp.path().join("other")));
+    write(&one, 0..1000, 200);
+    write(&other, 0..1000, 200);
+    remote.backup(&one, BackupOptions::new()).unwrap();
+    let restored = temp.path().join("restored");
+    remote.restore(&restored, BackupOptions::new()).unwrap();
+    // Another store, one that went its own way, and one that has gone back.
+    let own = open(&restored);
+    write(&own, 0..1000, 100);
+    write(&one, 1000..1100, 200);
+    remote.backup(&one, BackupOptions::new()).unwrap();
+    let before = fs::read(place.join("BACKUP")).unwrap();
+    for db in [&other, &own] {
+        let refused = remote.backup(db, BackupOptions::new()).unwrap_err();
+        assert!(matches!(refused, RemoteError::Diverged { .. }), "{refused}");
+    }
+    let early = temp.path().join("early");
+    one.backup_to(&early, BackupOptions::new()).unwrap();
+    assert!(fs::read(place.join("BACKUP")).unwrap() == before);
+    write(&one, 1100..1200, 200);
+    remote.backup(&one, BackupOptions::new()).unwrap();
+    let early = open(&early);
+    let refused = remote.backup(&early, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, RemoteError::Diverged { .. }), "{refused}");
+    for wrong in ["nonsense", "ftp://host/dir", "s3:", ""] {
+        assert!(matches!(Remote::open(wrong), Err(RemoteError::Url { .. })), "{wrong}");
+    }
+}
+
+/// Goal: the calls can be made within an asynchronous program, which has a runtime of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_can_be_made_from_within_a_runtime() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..200, 200);
+    let slow = ThrottledStore::new(InMemory::new(), ThrottleConfig::default());
+    let remote = Remote::new(Arc::new(slow), "").unwrap();
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    let dir = temp.path().join("restored");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert_eq!(contents(&dir).len(), 200);
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_program_takes_addresses() {
+    let temp = tempfile::tempdir().unwrap();
+    let run = |args: &[&str], code: i32| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_siltstone"));
+        let output = command.current_dir(temp.path()).args(args).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    };
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..2000, 200);
+    db.close().unwrap();
+    let url = url(&temp.path().join("objects"));
+    run(&["backup", "store", &url], 0);
+    assert!(run(&["backup", "store", &url], 0).contains("kept"));
+    let said = run(&["restore", &url, "restored"], 0);
+    assert!(said.contains("ok: verified"), "{said}");
+    assert!(contents(&temp.path().join("restored")) == contents(&temp.path().join("store")));
+    run(&["restore", &url, "restored"], 2);
+    run(&["restore", "memory:///", "other"], 2);
+    run(&["backup", "store", "nonsense://"], 2);
+}
