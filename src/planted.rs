@@ -138,6 +138,8 @@ mod registry {
         FramesBehindCloseCount,
         /// A backup's manifest is written before its segments are synced.
         BackupNotSynced,
+        /// A backup removes what only the earlier one lists before its own manifest is durable.
+        LeftoversGoFirst,
         /// A segment that the earlier backup lists as unsealed is replaced by a link.
         TailLinked,
         /// A compacted segment is listed before it is synced.

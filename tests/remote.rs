@@ -9,12 +9,14 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use siltstone::remote::{Remote, RemoteError};
-use siltstone::{BackupOptions, Db, Durability, Options, WriteBatch};
+use siltstone::{BackupOptions, CompactionOptions, Db, Durability, Options, WriteBatch};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn open(dir: &Path) -> Db {
-    Options::new().segment_len(64 << 10).open(dir).unwrap()
+    // Which objects are kept is counted.
+    let options = Options::new().compaction(CompactionOptions::manual());
+    options.segment_len(64 << 10).open(dir).unwrap()
 }
 
 fn write(db: &Db, keys: std::ops::Range<u32>, len: usize) {
@@ -90,7 +92,7 @@ fn a_backup_comes_back_as_it_went() {
     write(&large, 0..30, 1_000_000);
     let remote = Remote::open(&url(&temp.path().join("large-objects"))).unwrap();
     let report = remote.backup(&large, BackupOptions::new()).unwrap();
-    assert!(report.bytes_copied > 29 << 20, "{report:?}");
+    assert!(report.bytes_copied > 28 << 20, "{report:?}");
     let dir = temp.path().join("large-restored");
     remote.restore(&dir, BackupOptions::new()).unwrap();
     assert!(contents(&dir).len() == 30);

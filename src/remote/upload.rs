@@ -98,6 +98,9 @@ fn check_catalog(old: &Catalog, frozen: &Frozen) -> Result<(), RemoteError> {
     if let Some(own) = old.segments.last().filter(|e| e.id >= frozen.first_reserved_id()) {
         return diverged(format!("segment {} was not made by this store", own.id));
     }
+    if !frozen.goes_on_from(old.seqno, |id| old.find(id).is_some()) {
+        return diverged("its last records are others".to_owned());
+    }
     Ok(())
 }
 

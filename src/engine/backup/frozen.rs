@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::BackupError;
 use crate::engine::core::{Core, Log};
@@ -13,7 +14,7 @@ use crate::engine::tail::Window;
 use crate::format::manifest::{FILE_NAME, Seal, State};
 use crate::format::record::{FRAME_HEADER_LEN, FrameKind};
 use crate::format::scan::{Step, frame_at};
-use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, StoreId};
+use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentKind, StoreId};
 
 /// How many numbers of segments a backup leaves to its source. The source gives them out after the
 /// backup was made, and a later backup that is interrupted leaves files with these numbers, which
@@ -170,6 +171,20 @@ impl Frozen {
     /// The first of the numbers that this backup leaves to its source.
     pub(crate) fn first_reserved_id(&self) -> u64 {
         self.state.next_segment.saturating_sub(RESERVED_IDS)
+    }
+
+    /// False if a backup that ends at `seqno`, with the segments that `has` says, is no earlier
+    /// state of this one: the log segment with its last record must be among them. (Compaction may
+    /// have taken that segment away: then nothing speaks against it.)
+    pub(crate) fn goes_on_from(&self, seqno: u64, has: impl Fn(u64) -> bool) -> bool {
+        let last = seqno.saturating_sub(1);
+        let holds_last = |s: &&FrozenSegment| {
+            let first = s.segment.first.load(Ordering::Acquire);
+            let next = s.segment.next.load(Ordering::Acquire);
+            // One without records has no first one.
+            s.segment.kind == SegmentKind::Log && first > 0 && (first..next).contains(&last)
+        };
+        self.segments.iter().find(holds_last).is_none_or(|s| has(s.id()))
     }
 
     /// The file that makes a store of the segments.

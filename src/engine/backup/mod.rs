@@ -161,6 +161,9 @@ impl Core {
         let plan = target.examine(&frozen, options)?;
         let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
         bring::bring(vfs, dir, &plan, options, &mut report)?;
+        if planted!(LeftoversGoFirst) {
+            target.remove_leftovers(&frozen)?;
+        }
         ManifestFile::create(vfs, dir, &frozen.store, frozen.state.clone())?;
         report.files_removed = target.remove_leftovers(&frozen)?;
         drop(target);

@@ -105,6 +105,10 @@ impl<'a> Target<'a> {
         if let Some(own) = old.segments.last().filter(|s| s.id >= made) {
             return Err(self.diverged(format!("segment {} is its own", own.id)));
         }
+        let has = |id| old.segments.binary_search_by_key(&id, |s| s.id).is_ok();
+        if !frozen.goes_on_from(old.watermark, has) {
+            return Err(self.diverged("its last records are others"));
+        }
         Ok(old)
     }
 

@@ -98,8 +98,9 @@ impl BackupTest {
         let mut run = Run::new(&sim, &workload, false);
         for step in &mut workload.steps {
             run.step(step)?;
-            if !rng.percent(40) || run.db().is_none() {
-                continue;
+            let Some(db) = run.db().filter(|_| rng.percent(40)).cloned() else { continue };
+            if rng.percent(50) {
+                db.compact_now().map_err(|e| Violation(format!("compaction: {e}")))?;
             }
             // Half of the disks can neither link nor share blocks.
             let cannot = [(CallKind::Link, 40), (CallKind::Copy, 60)];
@@ -107,12 +108,12 @@ impl BackupTest {
             let plan = FaultPlan::forever(0, Fault::Error(Fault::EXDEV)).of(&cannot);
             sim.set_fault((!cannot.is_empty()).then_some(plan));
             let started = sim.position();
-            let made = run.db().map(|db| db.backup_to(TARGET, BackupOptions::new()));
+            let made = db.backup_to(TARGET, BackupOptions::new());
             sim.set_fault(None);
-            let Some(made) = made else { continue };
             let report = made.map_err(|e| Violation(format!("backup, seed {seed}: {e}")))?;
             self.count(&report);
             let print = run.history().now().fingerprint();
+            drop(db);
             story.made.push(Made { started, done: sim.mark(), print });
         }
         run.kill();
