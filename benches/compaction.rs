@@ -106,7 +106,8 @@ fn settle(db: &Db) {
         let runs = db.stats().compaction.runs;
         std::thread::sleep(Duration::from_millis(300));
         let stats = db.stats();
-        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting;
+        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed).count();
+        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 2;
         quiet = if is_quiet { quiet + 1 } else { 0 };
     }
 }

@@ -6,7 +6,7 @@
 //!   use, or something failed; one line on standard error says what, where, and what to do.
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
 //! - `--json` prints for machines; nothing but the answer is written to standard output.
-//! - All but `ingest` and those of `snapshots` that change something open the store for reading
+//! - All but `ingest`, `compact` and those of `snapshots` that change something open it for reading
 //!   only, so they work beside a writer and see the state at the time of the open.
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
@@ -14,6 +14,7 @@
 mod backup;
 mod bar;
 mod check;
+mod compact;
 mod dump;
 mod failure;
 mod get;
@@ -62,6 +63,8 @@ enum Verb {
     Stats(stats::Args),
     /// Verify every byte; exit code 1 if there is damage
     Check(check::Args),
+    /// Give back the space of what was overwritten and deleted
+    Compact(compact::Args),
     /// Back up a store, also while it is written to; later ones into the same target move what is
     /// new
     Backup(backup::Args),
@@ -113,6 +116,7 @@ pub fn run() -> ExitCode {
         Verb::Snapshots(args) => snapshots::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
         Verb::Check(args) => check::run(args, &mut out),
+        Verb::Compact(args) => compact::run(args, &mut out),
         Verb::Backup(args) => backup::run(args, &mut out),
         Verb::Restore(args) => restore::run(args, &mut out),
         Verb::Tail(args) => tail::run(args, &mut out),

@@ -34,12 +34,17 @@ fn print(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
         plural(stats.collections, "collection")
     ))?;
     out.line(&format!(
-        "log        {} in {}: {} live, {} dead",
+        "log        {} in {}: {} live, {} only for snapshots, {} dead",
         bytes(log),
         plural(stats.segments.len() as u64, "segment"),
         bytes(live),
-        bytes(log.saturating_sub(live))
+        bytes(stats.pinned_bytes()),
+        bytes(log.saturating_sub(live + stats.pinned_bytes()))
     ))?;
+    let oldest = stats.oldest_snapshot.map_or_else(String::new, |seqno| {
+        format!(", the oldest {} back", plural(stats.next_seqno.saturating_sub(seqno), "record"))
+    });
+    out.line(&format!("snapshots  {}{oldest}", count(stats.snapshots)))?;
     let per_key = stats.index_bytes as f64 / stats.keys.max(1) as f64;
     out.line(&format!("index      {}, {per_key:.1} B per key", bytes(stats.index_bytes)))?;
     out.line(&format!(
@@ -52,7 +57,7 @@ fn print(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
         out.line(&format!("           {note}"))?;
     }
     let longest = stats.segments.iter().map(|s| s.log_bytes).max().unwrap_or(0).max(1);
-    out.line("segment             live #, dead -")?;
+    out.line("segment               live #, only for snapshots =, dead -")?;
     for segment in &stats.segments {
         out.line(&segment_line(segment, longest))?;
     }
@@ -76,12 +81,20 @@ fn segment_line(segment: &SegmentStats, longest: u64) -> String {
     let columns = |bytes: u64| bytes.saturating_mul(BAR_LEN).div_ceil(longest).min(BAR_LEN);
     let all = columns(segment.log_bytes);
     let live = columns(segment.live_bytes).min(all);
+    let pinned = columns(segment.pinned_bytes).min(all - live);
     let repeat = |what: &str, times: u64| what.repeat(usize::try_from(times).unwrap_or(0));
-    let bar = repeat("#", live) + &repeat("-", all - live) + &repeat(" ", BAR_LEN - all);
-    let state = if segment.is_sealed { "sealed" } else { "open" };
+    let bar = repeat("#", live)
+        + &repeat("=", pinned)
+        + &repeat("-", all - live - pinned)
+        + &repeat(" ", BAR_LEN - all);
+    let state = match (segment.is_compacted, segment.is_sealed) {
+        (true, _) => "compact",
+        (false, true) => "sealed",
+        (false, false) => "open",
+    };
     let percent = segment.live_bytes.saturating_mul(100) / segment.log_bytes.max(1);
     format!(
-        "{:>6} {state:<6} {:>10}  [{bar}] {percent:>3}% live, {}",
+        "{:>6} {state:<7} {:>10}  [{bar}] {percent:>3}% live, {}",
         segment.id,
         bytes(segment.log_bytes),
         plural(segment.live_records, "record")
@@ -97,6 +110,8 @@ fn to_json(stats: &Stats) -> Map {
             ("live_bytes", segment.live_bytes.into()),
             ("dead_bytes", segment.dead_bytes().into()),
             ("live_records", segment.live_records.into()),
+            ("pinned_bytes", segment.pinned_bytes.into()),
+            ("compacted", segment.is_compacted.into()),
         ]))
     };
     object([
@@ -104,6 +119,8 @@ fn to_json(stats: &Stats) -> Map {
         ("collections", stats.collections.into()),
         ("log_bytes", stats.log_bytes().into()),
         ("live_bytes", stats.live_bytes().into()),
+        ("pinned_bytes", stats.pinned_bytes().into()),
+        ("snapshots", stats.snapshots.into()),
         ("index_bytes", stats.index_bytes.into()),
         ("next_seqno", stats.next_seqno.into()),
         ("watermark", stats.watermark.into()),

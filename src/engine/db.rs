@@ -94,7 +94,7 @@ impl Db {
             let failed =
                 |e| OpenError::Io(crate::vfs::IoError::new("start a thread for", dir.as_ref(), e));
             let compacting = Compactor::start(&core).map_err(failed)?;
-            let started = Maintenance::start(&core, compacting.waker()).map_err(failed)?;
+            let started = Maintenance::start(&core).map_err(failed)?;
             // Segments that the last process left unsealed.
             started.wake();
             (maintenance, compactor) = (Some(started), Some(compacting));
@@ -129,11 +129,8 @@ impl Db {
         let written = match self.inner.core.write(batch, durability) {
             Err(WriteError::Full(e)) => {
                 // Compaction may have space to give back: it has a reserve to work with.
-                let Some(compactor) = &self.inner.compactor else {
-                    return Err(WriteError::Full(e));
-                };
-                compactor.wake();
-                if !self.inner.core.await_relief() {
+                let core = &self.inner.core;
+                if self.inner.compactor.is_none() || !core.await_relief() {
                     return Err(WriteError::Full(e));
                 }
                 self.inner.core.write(batch, durability)?
@@ -314,9 +311,7 @@ impl Db {
     /// Lets compaction go on.
     pub fn resume_compaction(&self) {
         self.inner.core.compaction.pause(false);
-        if let Some(compactor) = &self.inner.compactor {
-            compactor.wake();
-        }
+        self.inner.core.wake_compaction();
     }
 
     /// Has the present run of compaction, if there is one, give up: the store stays as it was

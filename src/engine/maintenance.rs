@@ -211,6 +211,7 @@ impl Core {
             let Some(segment) = self.sealing.lock().front().cloned() else { break };
             self.seal(&segment)?;
             self.sealing.lock().pop_front();
+            self.wake_compaction();
         }
         if self.options.inline_maintenance {
             // The next one is made when it is needed: nothing is gained by making it early.
@@ -304,14 +305,11 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Starts the thread. `sealed` is called when segments may have been sealed.
-    pub(super) fn start(
-        core: &Arc<Core>,
-        sealed: impl Fn() + Send + 'static,
-    ) -> std::io::Result<Self> {
+    /// Starts the thread.
+    pub(super) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
         let (wake, tasks) = bounded(1);
         let core = Arc::clone(core);
-        let run = move || run(&core, &sealed, &tasks);
+        let run = move || run(&core, &tasks);
         let thread = std::thread::Builder::new().name("siltstone-seal".to_owned()).spawn(run)?;
         Ok(Maintenance { wake: Wake(wake), thread: Some(thread) })
     }
@@ -354,13 +352,10 @@ impl Drop for Maintenance {
     }
 }
 
-fn run(core: &Core, sealed: &impl Fn(), tasks: &Receiver<Task>) {
+fn run(core: &Core, tasks: &Receiver<Task>) {
     while let Ok(Task::Maintain) = tasks.recv() {
         // What fails stays queued and is tried again at the next wake-up; a writer that needs the
         // result makes it itself and gets the error.
         let _ = core.maintain();
-        if core.options.compaction.auto {
-            sealed();
-        }
     }
 }

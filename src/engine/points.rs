@@ -196,6 +196,8 @@ impl Core {
         if point.is_leaving.load(Ordering::Acquire) {
             self.points.points.write().retain(|p| !Arc::ptr_eq(p, point));
         }
+        // What was kept for it may be given back now.
+        self.wake_compaction();
     }
 
     /// Empties the books of `point` on one collection; false if somebody holds it again.

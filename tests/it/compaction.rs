@@ -162,3 +162,35 @@ fn a_run_can_be_paused_and_cancelled() {
     assert_eq!(db.len("data"), before.len() as u64);
     assert!(db.check().unwrap().is_ok());
 }
+
+/// Goal: space comes back by itself. Method: random overwrites with the thread on; when it has
+/// nothing left to do the log keeps to its share.
+#[test]
+fn the_log_keeps_to_its_share_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().segment_len(128 << 10).open(dir.path()).unwrap();
+    let mut rng = 0x9E37_79B9_7F4A_7C15u64;
+    for round in 0..300u32 {
+        let mut batch = WriteBatch::new();
+        for _ in 0..40 {
+            rng ^= rng << 13;
+            rng ^= rng >> 7;
+            rng ^= rng << 17;
+            batch.put("data", &(rng % 3000).to_le_bytes(), &[round as u8; 1000]).unwrap();
+        }
+        db.write(&mut batch, Durability::Buffered).unwrap();
+    }
+    let mut quiet = 0;
+    while quiet < 20 {
+        let runs = db.stats().compaction.runs;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let stats = db.stats();
+        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed).count();
+        let is_quiet = stats.compaction.runs == runs && !stats.is_compacting && unsealed <= 2;
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+    }
+    let stats = db.stats();
+    assert_eq!(stats.compaction.failure, None);
+    let share = stats.log_bytes() * 100 / stats.live_bytes();
+    assert!(share <= 130, "{share} percent: {:?}", stats.segments);
+}

@@ -1,7 +1,7 @@
 //! The compaction thread, its pace, and its switches.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub(in crate::engine) struct Control {
     is_closing: AtomicBool,
     bytes_per_second: AtomicU64,
     done: Mutex<CompactionReport>,
+    /// Leads to the thread, if there is one.
+    tasks: OnceLock<Sender<Task>>,
 }
 
 #[derive(Default)]
@@ -94,6 +96,14 @@ impl Control {
                 return Ok(());
             }
             self.changed.wait(&mut state);
+        }
+    }
+
+    /// Has the thread look for work, if there is one; returns at once.
+    fn wake(&self) {
+        if let Some(tasks) = self.tasks.get() {
+            // Full means that it is about to look anyway.
+            let _ = tasks.try_send(Task::Look);
         }
     }
 
@@ -137,6 +147,13 @@ impl Control {
 }
 
 impl Core {
+    /// Has the compaction thread look for work, if it is to work by itself; returns at once.
+    pub(in crate::engine) fn wake_compaction(&self) {
+        if self.options.compaction.auto {
+            self.compaction.wake();
+        }
+    }
+
     fn policy(&self) -> Policy {
         Policy {
             space_percent: self.options.compaction.space_percent,
@@ -292,8 +309,9 @@ impl Core {
         }
     }
 
-    /// Waits a moment for compaction to give space back; false if none has ended.
+    /// Has compaction give space back and waits a moment for it; false if no run has ended.
     pub(in crate::engine) fn await_relief(&self) -> bool {
+        self.wake_compaction();
         let mut state = self.compaction.state.lock();
         let before = state.ended;
         while state.ended == before {
@@ -307,7 +325,7 @@ impl Core {
 
 /// The thread that compacts.
 pub(in crate::engine) struct Compactor {
-    wake: Sender<Task>,
+    tasks: Sender<Task>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -319,32 +337,19 @@ enum Task {
 impl Compactor {
     /// Starts the thread.
     pub(in crate::engine) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
-        let (wake, tasks) = bounded(1);
+        let (sender, tasks) = bounded(1);
+        let _ = core.compaction.tasks.set(sender.clone());
         let core = Arc::clone(core);
         let run = move || run(&core, &tasks);
         let thread = std::thread::Builder::new().name("siltstone-compact".to_owned()).spawn(run)?;
-        Ok(Compactor { wake, thread: Some(thread) })
-    }
-
-    /// Has the thread look for work; returns at once.
-    pub(in crate::engine) fn wake(&self) {
-        // Full means that it is about to look anyway.
-        let _ = self.wake.try_send(Task::Look);
-    }
-
-    /// For others that have work for the thread.
-    pub(in crate::engine) fn waker(&self) -> impl Fn() + Send + 'static + use<> {
-        let wake = self.wake.clone();
-        move || {
-            let _ = wake.try_send(Task::Look);
-        }
+        Ok(Compactor { tasks: sender, thread: Some(thread) })
     }
 }
 
 impl Drop for Compactor {
     /// Ends the thread. Whoever drops it has told the present run to give up.
     fn drop(&mut self) {
-        let _ = self.wake.send(Task::Stop);
+        let _ = self.tasks.send(Task::Stop);
         if let Some(thread) = self.thread.take() {
             join(thread);
         }
