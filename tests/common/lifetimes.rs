@@ -1,5 +1,5 @@
-//! Random histories of puts, expiring puts, deletes, clears, options, times, compactions, snapshots,
-//! closes and kills, against a map that knows what must be there.
+//! Random histories of puts, expiring puts, deletes, clears, options, times, compactions,
+//! snapshots, closes and kills, against a map that knows what must be there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
