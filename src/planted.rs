@@ -164,6 +164,12 @@ mod registry {
         DiffMissesClears,
         /// An update does not look again whether its key is still what it was computed from.
         UpdateNotChecked,
+        /// A repair removes damaged segments before the new manifest is durable.
+        RepairRemovesFirst,
+        /// A repair says nothing of what is lost.
+        RepairKeepsQuiet,
+        /// A repair lists a segment that it has not synced.
+        RepairSegmentNotSynced,
     }
 
     /// True if `bug` is switched on for the running thread.

@@ -7,13 +7,14 @@ mod common;
 #[path = "common/lifetimes.rs"]
 mod world;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
-    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, RollbackTest, Specimen,
-    Violation,
+    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, RepairOutcomes,
+    RepairTally, RepairTest, RollbackTest, Specimen, Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{Durability, Options, Update, WriteBatch};
@@ -145,8 +146,37 @@ fn updates() -> Result<(), Violation> {
     }
 }
 
+/// Repairs of damaged stores, and power cuts in them.
+fn repairs() -> Result<(), Violation> {
+    let (mut tally, mut seen) = (RepairTally::default(), HashSet::new());
+    for specimen in [Specimen::closed(), Specimen::sealed()] {
+        let test = RepairTest::new(specimen);
+        let mut outcomes = RepairOutcomes::default();
+        for (path, bytes) in &test.specimen.files {
+            for at in (7..bytes.len()).step_by(97) {
+                let mut files = test.specimen.files.clone();
+                if let Some(bytes) = files.get_mut(path) {
+                    bytes[at] ^= 0x10;
+                }
+                test.judge(&files, None, &mut outcomes)?;
+                if at % 4 == 0 {
+                    let options = CrashOptions {
+                        subsets_max: 3,
+                        samples: 4,
+                        contexts: 0,
+                        tears: 2,
+                        seed: at as u64,
+                    };
+                    test.cut_power(&files, &options, &mut seen, &mut tally)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 9] = [
+const PROBES: [Probe; 10] = [
     ("full disk", full_disk),
     ("updates", updates),
     ("crashes", crashes),
@@ -155,6 +185,7 @@ const PROBES: [Probe; 9] = [
     ("backups", backups),
     ("feeds", feeds),
     ("rollbacks", rollbacks),
+    ("repairs", repairs),
     ("faults", faults),
 ];
 

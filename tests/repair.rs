@@ -2,11 +2,17 @@
 //! covered and says what, `inspect` shows what is there.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[macro_use]
+mod common;
+
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
 
 use siltstone::engine::CheckOptions;
-use siltstone::testing::SimVfs;
-use siltstone::testing::store::Specimen;
+use siltstone::testing::store::{RepairOutcomes, RepairTally, RepairTest, Specimen};
+use siltstone::testing::{CrashOptions, Rng, SimVfs};
 
 /// Goal: a defect is named by file, offset, sequence number, collection and key. Method: one bit of
 /// a value in a sealed segment, found by its bytes.
@@ -47,4 +53,127 @@ fn check_tells_its_progress_and_can_be_stopped() {
     assert_eq!((last.bytes, last.total_bytes, last.defects), (report.bytes, report.bytes, 0));
     let stop = CheckOptions::new().progress(|_| ControlFlow::Break(()));
     assert!(!db.check_with(stop).unwrap().is_complete);
+}
+
+fn tests() -> Vec<RepairTest> {
+    let specimens = [Specimen::closed(), Specimen::killed(), Specimen::sealed(), Specimen::mixed()];
+    specimens.into_iter().map(RepairTest::new).collect()
+}
+
+/// Goal: one flipped bit, wherever it is, costs the record that it is in, and nothing else;
+/// and what it costs is said. Method: bits all over every file, and what a repair makes of each.
+#[test]
+fn a_flipped_bit_costs_what_it_covers() {
+    for test in tests() {
+        let mut outcomes = RepairOutcomes::default();
+        let (mut bits, started) = (0, Instant::now());
+        // Few enough of a large store, and no multiple of a field's length.
+        let len: usize = test.specimen.files.values().map(Vec::len).sum();
+        let step = if len < 15_000 { 3 } else { 37 };
+        for (path, bytes) in &test.specimen.files {
+            for bit in (0..bytes.len() * 8).step_by(step) {
+                let mut files = test.specimen.files.clone();
+                files.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
+                let allowed = test.seqno_at(path, (bit / 8) as u64).into_iter().collect();
+                let judged = test.judge(&files, Some(&allowed), &mut outcomes);
+                let name = test.specimen.name;
+                judged.unwrap_or_else(|e| panic!("{name}, {}, bit {bit}: {e}", path.display()));
+                bits += 1;
+            }
+        }
+        let rate = f64::from(bits) / started.elapsed().as_secs_f64();
+        say!("repair: {bits} bits of {:?}: {outcomes:?}, {rate:.0} a second", test.specimen.name);
+        assert!(outcomes.lossless > 0 && outcomes.lossy > 0);
+    }
+}
+
+/// Goal: whatever happens to one file, the repaired store opens, is whole, and the report covers
+/// all that is not there. Method: files cut at every length, missing, with stretches wiped,
+/// scrambled and doubled.
+#[test]
+fn any_damage_of_one_file_is_repaired_and_told() {
+    for test in tests() {
+        let mut outcomes = RepairOutcomes::default();
+        let (mut cases, started) = (0, Instant::now());
+        let name = test.specimen.name;
+        let mut judge = |path: &Path, what: String, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut files = test.specimen.files.clone();
+            change(files.get_mut(path).unwrap());
+            let judged = test.judge(&files, None, &mut outcomes);
+            judged.unwrap_or_else(|e| panic!("{name}, {}, {what}: {e}", path.display()));
+            cases += 1;
+        };
+        for (path, bytes) in &test.specimen.files {
+            // A store of many files is looked at in fewer places of each.
+            let step = if test.specimen.files.len() < 12 { 1 } else { 5 };
+            for len in (0..bytes.len()).step_by(step) {
+                judge(path, format!("cut to {len}"), &|b| b.truncate(len));
+            }
+            for sector in [64, 200, 512] {
+                for at in (0..bytes.len()).step_by(sector * step.div_ceil(2)) {
+                    let end = (at + sector).min(bytes.len());
+                    judge(path, format!("{sector} wiped at {at}"), &|b| b[at..end].fill(0));
+                    judge(path, format!("{sector} scrambled at {at}"), &|b| {
+                        Rng::new(at as u64).fill(&mut b[at..end]);
+                    });
+                    for from in (0..bytes.len()).step_by(sector * (2 + step)) {
+                        judge(path, format!("{sector} of {from} at {at}"), &|b| {
+                            let len = (end - at).min(b.len() - from);
+                            b.copy_within(from..from + len, at);
+                        });
+                    }
+                }
+            }
+        }
+        for path in test.specimen.files.keys() {
+            let mut files = test.specimen.files.clone();
+            files.remove(path);
+            let judged = test.judge(&files, None, &mut outcomes);
+            judged.unwrap_or_else(|e| panic!("{name} without {}: {e}", path.display()));
+            cases += 1;
+        }
+        let rate = f64::from(cases) / started.elapsed().as_secs_f64();
+        say!("repair: {cases} damages of {name:?}: {outcomes:?}, {rate:.0} a second");
+    }
+}
+
+/// Goal: a power cut in a repair costs nothing: the second repair ends the same. Method: bits and
+/// whole files damaged here and there, every crash state of each repair.
+#[test]
+fn a_power_cut_in_a_repair_costs_nothing() {
+    let floor = std::env::var("SILTSTONE_REPAIR_STATES").map_or(40_000, |n| n.parse().unwrap());
+    let (mut tally, mut seen) = (RepairTally::default(), HashSet::new());
+    let started = Instant::now();
+    let tests = tests();
+    for round in 0.. {
+        let seed = round;
+        let test = &tests[usize::try_from(round).unwrap() % tests.len()];
+        let mut rng = Rng::new(seed);
+        let mut files = test.specimen.files.clone();
+        let paths: Vec<_> = files.keys().filter(|p| !p.ends_with("LOCK")).cloned().collect();
+        let path = &paths[rng.below(paths.len())];
+        match rng.below(4) {
+            0 => drop(files.remove(path)),
+            1 => {
+                let bytes = files.get_mut(path).unwrap();
+                let at = rng.below(bytes.len());
+                let end = (at + 100).min(bytes.len());
+                bytes[at..end].fill(0);
+            }
+            _ => {
+                let bytes = files.get_mut(path).unwrap();
+                let at = rng.below(bytes.len());
+                bytes[at] ^= 1 << rng.below(8);
+            }
+        }
+        let options = CrashOptions { subsets_max: 6, samples: 10, contexts: 1, tears: 12, seed };
+        let looked = test.cut_power(&files, &options, &mut seen, &mut tally);
+        let name = test.specimen.name;
+        looked.unwrap_or_else(|e| panic!("seed {seed}, {name}, {}: {e}", path.display()));
+        if tally.distinct >= floor {
+            break;
+        }
+    }
+    let rate = tally.distinct as f64 / started.elapsed().as_secs_f64();
+    say!("repair: power cuts: {tally:?}, {rate:.0} a second");
 }

@@ -21,6 +21,7 @@ mod get;
 mod ingest;
 mod list;
 mod output;
+mod repair;
 mod restore;
 mod snapshots;
 mod stats;
@@ -61,6 +62,8 @@ enum Verb {
     Snapshots(snapshots::Args),
     /// Print what the store holds and what it costs
     Stats(stats::Args),
+    /// Make a damaged store one that opens; exit code 1 if something is lost
+    Repair(repair::Args),
     /// Verify every byte; exit code 1 if there is damage
     Check(check::Args),
     /// Give back the space of what was overwritten and deleted
@@ -115,6 +118,7 @@ pub fn run() -> ExitCode {
         Verb::Dump(args) => dump::run(args, &mut out),
         Verb::Snapshots(args) => snapshots::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
+        Verb::Repair(args) => repair::run(args, &mut out),
         Verb::Check(args) => check::run(args, &mut out),
         Verb::Compact(args) => compact::run(args, &mut out),
         Verb::Backup(args) => backup::run(args, &mut out),

@@ -28,6 +28,7 @@ mod points;
 mod poison;
 mod read;
 mod recovery;
+mod repair;
 mod replay;
 mod rollback;
 mod segments;
@@ -58,6 +59,10 @@ pub use pending::Pending;
 pub(crate) use pending::{Completer, join, pending};
 pub use read::ValueRef;
 pub use recovery::{Case, Decision, Note, RecoveryReport};
+pub use repair::{
+    After, IncompleteBatch, LostKey, LostRange, LostRecord, RecordKind, RepairError, RepairOptions,
+    RepairReport, UnsureRecord, repair,
+};
 pub use rollback::Rollback;
 pub use snapshot::Snapshot;
 pub use stats::{SegmentStats, Stats};

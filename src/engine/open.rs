@@ -391,7 +391,7 @@ pub(super) fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>,
 }
 
 /// An id that no other store has: two of the standard library's randomly keyed hashers.
-fn random_id() -> StoreId {
+pub(super) fn random_id() -> StoreId {
     use std::hash::{BuildHasher, RandomState};
     let mut id = StoreId::default();
     for (i, half) in id.chunks_exact_mut(8).enumerate() {

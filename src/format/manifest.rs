@@ -337,7 +337,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
 }
 
 /// The edit at `offset` and its length in the file, if there is one with a right checksum.
-fn edit_at(bytes: &[u8], salt: u32, offset: usize) -> Option<(Result<Edit, String>, usize)> {
+pub(super) fn edit_at(
+    bytes: &[u8],
+    salt: u32,
+    offset: usize,
+) -> Option<(Result<Edit, String>, usize)> {
     let rest = bytes.get(offset..)?;
     let len = u32_at(rest.get(..EDIT_HEADER_LEN)?, 0);
     let end = EDIT_HEADER_LEN.checked_add(len as usize)?;

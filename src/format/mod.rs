@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub(crate) mod hint;
 pub(crate) mod manifest;
 pub(crate) mod record;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod value;

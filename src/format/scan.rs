@@ -65,7 +65,7 @@ pub(crate) fn frame_at(bytes: &[u8], salt: u32, offset: u64) -> Step<'_> {
 }
 
 /// Verifies every record of a frame. `Err` has the offset in `body` and what is wrong.
-fn check_records(
+pub(super) fn check_records(
     header: &FrameHeader,
     body: &[u8],
     salt: u32,
@@ -111,7 +111,7 @@ fn check_records(
 }
 
 /// True if the record has the parts that its kind has.
-fn is_sound(record: &Record<'_>) -> bool {
+pub(super) fn is_sound(record: &Record<'_>) -> bool {
     let flags = record.header.flags;
     match record.header.kind {
         Kind::Put => record.stored().is_some(),

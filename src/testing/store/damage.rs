@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Contents, Rng, SimVfs};
 use super::run::Violation;
 use super::workload::options;
-use crate::engine::{Db, Durability, OpenError, ReadError, WriteBatch};
+use crate::engine::{BatchOp, Db, Durability, OpenError, ReadError, WriteBatch};
 
 /// The files of a store, and all that is known about it.
 #[derive(Clone, Debug)]
@@ -18,8 +18,41 @@ pub struct Specimen {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// What it held after each batch, with the sequence number after that batch.
     states: Vec<(u64, Contents)>,
+    /// Every operation, with its sequence number.
+    pub(super) history: Vec<Written>,
     /// Everything below it is known to be durable by what was written last, or by the close.
     watermark: u64,
+}
+
+/// One operation that was written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) seqno: u64,
+    pub(super) collection: String,
+    /// `None` for all keys of the collection.
+    pub(super) key: Option<Vec<u8>>,
+    /// `None` for a deletion.
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl Written {
+    /// The operations of `batch`, whose first record has the number `base`.
+    fn of(batch: &WriteBatch, base: u64) -> Vec<Written> {
+        let written = |(seqno, op): (u64, BatchOp<'_>)| {
+            let (collection, key, value) = match op {
+                BatchOp::Put { collection, key, value }
+                | BatchOp::PutExpiring { collection, key, value, .. } => {
+                    (collection, Some(key), Some(value))
+                }
+                BatchOp::Delete { collection, key } => (collection, Some(key), None),
+                BatchOp::Clear { collection } => (collection, None, None),
+                BatchOp::Configure { .. } => return None,
+            };
+            let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+            Some(Written { seqno, collection: collection.to_owned(), key, value })
+        };
+        (base..).zip(batch.ops()).filter_map(written).collect()
+    }
 }
 
 /// What came of the damage, by number of cases.
@@ -65,21 +98,33 @@ impl Specimen {
 
     /// A small store that was closed in order.
     pub fn closed() -> Self {
-        Self::make("closed", 1, 8, true)
+        Self::make("closed", 1, 8, true, make_batch)
     }
 
     /// A small store whose process was killed, with batches synced and not.
     pub fn killed() -> Self {
-        Self::make("killed", 2, 8, false)
+        Self::make("killed", 2, 8, false, make_batch)
     }
 
     /// A store with several sealed segments, whose process was killed.
     pub fn sealed() -> Self {
-        Self::make("sealed", 3, 30, false)
+        Self::make("sealed", 3, 30, false, make_batch)
+    }
+
+    /// As [`Specimen::sealed`], closed in order, with clears, and with batches and values that are
+    /// larger than a segment.
+    pub fn mixed() -> Self {
+        Self::make("mixed", 4, 24, true, make_mixed_batch)
     }
 
     /// A store that `seed` fills with `batches`, opened twice on the way.
-    fn make(name: &'static str, seed: u64, batches: u64, close: bool) -> Self {
+    fn make(
+        name: &'static str,
+        seed: u64,
+        batches: u64,
+        close: bool,
+        make: fn(&mut Rng, u64) -> WriteBatch,
+    ) -> Self {
         let sim = SimVfs::new();
         let mut id = [0; 16];
         Rng::new(seed).fill(&mut id);
@@ -88,6 +133,7 @@ impl Specimen {
         let mut rng = Rng::new(seed);
         let mut model = super::super::Model::default();
         let mut states = vec![(1, Contents::new())];
+        let mut history = Vec::new();
         let mut db = open();
         let mut watermark = 1;
         for i in 0..batches {
@@ -96,7 +142,8 @@ impl Specimen {
                 db = open();
             }
             watermark = db.stats().watermark;
-            let batch = &mut make_batch(&mut rng, i);
+            let batch = &mut make(&mut rng, i);
+            history.extend(Written::of(batch, db.stats().next_seqno));
             let durability = if i % 3 == 2 { Durability::Sync } else { Durability::Buffered };
             db.write(batch, durability).expect("nothing fails");
             model.apply(batch);
@@ -108,7 +155,7 @@ impl Specimen {
         } else {
             sim.kill(|| drop(db));
         }
-        Specimen { name, files: sim.snapshot(), states, watermark }
+        Specimen { name, files: sim.snapshot(), states, history, watermark }
     }
 
     /// The path of a file of the specimen.
@@ -319,6 +366,29 @@ fn make_batch(rng: &mut Rng, step: u64) -> WriteBatch {
     }
     // Every batch changes something, so that the states differ.
     batch.put("a", b"step", &step.to_le_bytes()).expect("small");
+    batch
+}
+
+/// A batch of the mixed specimen.
+fn make_mixed_batch(rng: &mut Rng, step: u64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    match step % 6 {
+        2 => batch.clear("second").expect("small"),
+        3 => {
+            for i in 0..30 {
+                let mut value = vec![0; 50];
+                rng.fill(&mut value);
+                batch.put("a", &[b'm', i], &value).expect("small");
+            }
+        }
+        5 => {
+            let mut value = vec![0; 1500];
+            rng.fill(&mut value);
+            batch.put("second", b"large", &value).expect("small");
+        }
+        _ => {}
+    }
+    batch.append(&make_batch(rng, step)).expect("small");
     batch
 }
 

@@ -1,0 +1,644 @@
+//! Looks at everything in a store's directory and trusts none of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::super::check::Defect;
+use super::super::error::Corruption;
+use super::super::open::random_id;
+use super::report::RepairError;
+use super::{QUARANTINE, is_report_of};
+use crate::format::checksum;
+use crate::format::hint::{HINT_LEN, Hint, hash_seed};
+use crate::format::manifest::{FILE_NAME, Seal, SegmentState, State};
+use crate::format::record::{FrameHeader, Kind, Record};
+use crate::format::salvage::{
+    self, FoundManifest, Known, Mend, Piece, find_salt, mend, read_manifest,
+};
+use crate::format::segment::{
+    HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, SegmentKind,
+    StoreId, file_name, parse_file_name,
+};
+use crate::vfs::{OpenMode, Vfs, read_full_at};
+
+/// What is to be done about a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Nothing is wrong with it.
+    Intact,
+    /// It is damaged, or stands under a wrong name: what is whole in it goes to a new one.
+    Damaged,
+    /// There is no file.
+    Missing,
+    /// It belongs to another store, or nobody knows to which: it is taken out.
+    Foreign,
+}
+
+/// A segment that is, or should be, part of the store.
+pub(super) struct Found {
+    pub(super) id: u64,
+    /// Its file, or where that should be.
+    pub(super) path: PathBuf,
+    pub(super) file_len: u64,
+    pub(super) salt: u32,
+    pub(super) kind: SegmentKind,
+    pub(super) generation: u32,
+    /// Length that the manifest knows of an unsealed segment.
+    pub(super) made_len: u64,
+    pub(super) seal: Option<Seal>,
+    pub(super) condition: Condition,
+    pub(super) damage: Vec<Defect>,
+    /// What is in it; nothing for an intact sealed segment.
+    pub(super) pieces: Vec<Piece>,
+    /// Bits of headers that were wrong: to be put right wherever its bytes are used.
+    pub(super) mends: Vec<Mend>,
+    /// Its hints are whole and say what records there are.
+    pub(super) is_by_hints: bool,
+    /// Collections that its records are of, and the names that it gives to some.
+    pub(super) used: BTreeSet<u32>,
+    pub(super) names: BTreeMap<u32, String>,
+    /// The keys of records that are unsure.
+    pub(super) unsure: Vec<(Hint, Vec<u8>)>,
+    /// Its first frame does not go on with a batch that began in the segment before it.
+    pub(super) starts_batch: Option<bool>,
+    /// Highest watermark and highest epoch of its frames.
+    pub(super) watermark: u64,
+    pub(super) epoch: u32,
+}
+
+/// The store as it was found.
+pub(super) struct Survey {
+    pub(super) store: StoreId,
+    /// What the manifest says, as far as it can be read.
+    pub(super) state: State,
+    pub(super) manifest_damage: Vec<Defect>,
+    /// By id.
+    pub(super) segments: Vec<Found>,
+    /// What a repair that did not end has left: files to be removed.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// Ids below this one were given out.
+    pub(super) next_id: u64,
+    pub(super) notes: Vec<String>,
+    pub(super) earlier_reports: Vec<PathBuf>,
+}
+
+/// The bytes of a file; `None` if it is not there.
+pub(super) fn read_file(vfs: &dyn Vfs, path: &Path) -> Result<Option<Vec<u8>>, RepairError> {
+    let file = match vfs.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(RepairError::io("open", path)(e)),
+    };
+    let len = file.len().map_err(RepairError::io("stat", path))?;
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(RepairError::io("read", path))?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}
+
+/// The names of the files in `dir`; none if it is not there.
+fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<String>, RepairError> {
+    match vfs.list(dir) {
+        Ok(names) => Ok(names),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(RepairError::io("list", dir)(e)),
+    }
+}
+
+/// A segment file's header, as it was found.
+type Header = Result<(SegmentHeader, u32), HeaderError>;
+
+/// Reads the whole store in `dir`.
+pub(super) fn survey(vfs: &dyn Vfs, dir: &Path) -> Result<Survey, RepairError> {
+    let path = dir.join(FILE_NAME);
+    let bytes = read_file(vfs, &path)?;
+    let mut headers = BTreeMap::new();
+    for id in list(vfs, dir)?.iter().filter_map(|name| parse_file_name(name)) {
+        headers.insert(id, read_header(vfs, &dir.join(file_name(id)))?);
+    }
+    if bytes.is_none() && headers.is_empty() {
+        return Err(RepairError::Missing { dir: dir.to_owned() });
+    }
+    let found = match &bytes {
+        Some(bytes) => read_manifest(bytes)
+            .map_err(|found| RepairError::Version { file: path.clone(), found })?,
+        None => FoundManifest { state: State::new(), ..FoundManifest::default() },
+    };
+    let mut manifest_damage = Vec::new();
+    if bytes.is_none() {
+        let what = "there are segments, but no manifest".to_owned();
+        manifest_damage.push(Corruption { file: path, offset: 0, what }.into());
+    } else if !found.is_torn || found.is_mended {
+        let defect = |(offset, what): &(u64, String)| {
+            Corruption { file: path.clone(), offset: *offset, what: what.clone() }.into()
+        };
+        manifest_damage.extend(found.wrong.iter().map(defect));
+    }
+    let store = found.store.or_else(|| vote(&headers));
+    let mut surveyor = Surveyor {
+        vfs,
+        dir,
+        store: store.unwrap_or_else(random_id),
+        is_whole: bytes.is_some() && (found.wrong.is_empty() || found.is_mended),
+        is_prefix_whole: manifest_damage.is_empty() || found.is_mended,
+        manifest: found,
+        headers,
+        out: Survey {
+            store: StoreId::default(),
+            state: State::new(),
+            manifest_damage,
+            segments: Vec::new(),
+            leftovers: Vec::new(),
+            next_id: 1,
+            notes: Vec::new(),
+            earlier_reports: Vec::new(),
+        },
+    };
+    surveyor.run()?;
+    let mut out = surveyor.out;
+    out.store = surveyor.store;
+    out.state = surveyor.manifest.state;
+    Ok(out)
+}
+
+fn read_header(vfs: &dyn Vfs, path: &Path) -> Result<Header, RepairError> {
+    let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+    let file = vfs.open(path, OpenMode::Read).map_err(RepairError::io("open", path))?;
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(RepairError::io("read", path))?;
+    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or(&[]));
+    if let Err(HeaderError::Version(major, minor)) = header {
+        return Err(RepairError::Version { file: path.to_owned(), found: (major, minor) });
+    }
+    Ok(header)
+}
+
+/// The store that most segments belong to.
+fn vote(headers: &BTreeMap<u64, Header>) -> Option<StoreId> {
+    let mut votes: BTreeMap<StoreId, usize> = BTreeMap::new();
+    for (header, _) in headers.values().flatten() {
+        *votes.entry(header.store).or_default() += 1;
+    }
+    votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(store, _)| store)
+}
+
+struct Surveyor<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    store: StoreId,
+    manifest: FoundManifest,
+    /// Nothing is wrong with the manifest.
+    is_whole: bool,
+    /// Nothing is wrong with the manifest but, perhaps, that its last edits are lost.
+    is_prefix_whole: bool,
+    headers: BTreeMap<u64, Header>,
+    out: Survey,
+}
+
+impl Surveyor<'_> {
+    fn run(&mut self) -> Result<(), RepairError> {
+        self.find_earlier_repairs()?;
+        let listed: BTreeMap<u64, SegmentState> =
+            self.manifest.state.segments.iter().map(|s| (s.id, *s)).collect();
+        let mut ids: BTreeSet<u64> = listed.keys().copied().collect();
+        let is_compacted =
+            |header: &Header| matches!(header, Ok((h, _)) if h.kind == SegmentKind::Compacted);
+        // A segment that is not there may have been removed by an edit that is lost.
+        self.is_whole &= listed.keys().all(|id| self.headers.contains_key(id));
+        let headers: Vec<(u64, Header)> = self.headers.iter().map(|(id, h)| (*id, *h)).collect();
+        let unlisted = headers.into_iter().filter(|(id, _)| !listed.contains_key(id));
+        // The log first: it shows whether the manifest has lost edits.
+        let (compacted, log): (Vec<_>, Vec<_>) = unlisted.partition(|(_, h)| is_compacted(h));
+        let mut is_compacted_away = false;
+        for (id, header) in log.into_iter().chain(compacted) {
+            if self.is_unlisted_part(id)? {
+                ids.insert(id);
+                is_compacted_away |= is_compacted(&header);
+            }
+        }
+        let highest = self.headers.keys().chain(&ids).max().copied().unwrap_or(0);
+        self.out.next_id = self.manifest.state.next_segment.max(highest.saturating_add(1));
+        let mut expected = None;
+        let mut is_in_tail = false;
+        for id in ids {
+            let is_tail = listed.get(&id).is_none_or(|state| state.seal.is_none());
+            if is_tail && !is_in_tail {
+                is_in_tail = true;
+                // Log segments before it may have been compacted away.
+                if self.is_whole {
+                    expected = expected.max(Some(self.manifest.state.sealed_next));
+                } else if is_compacted_away {
+                    expected = None;
+                }
+            }
+            let found = self.look(id, listed.get(&id), expected)?;
+            if found.kind == SegmentKind::Log && found.condition != Condition::Foreign {
+                expected = next_of(&found);
+            }
+            if found.condition == Condition::Missing && is_compacted_away {
+                // Others behind it may have been compacted away as well.
+                expected = None;
+            }
+            self.out.segments.push(found);
+        }
+        self.judge_epoch();
+        self.find_replaced();
+        self.guess_start_of_tail();
+        Ok(())
+    }
+
+    /// Where edits are lost, a segment that is not there may have been compacted: then there is one
+    /// that the manifest does not know, with records of its stretch of the log.
+    fn find_replaced(&mut self) {
+        if self.is_whole {
+            return;
+        }
+        let is_new = |found: &&Found| {
+            found.kind == SegmentKind::Compacted
+                && !self.manifest.state.segments.iter().any(|s| s.id == found.id)
+        };
+        let new: Vec<(u64, Seal)> =
+            self.out.segments.iter().filter(is_new).filter_map(|f| Some((f.id, f.seal?))).collect();
+        let mut notes = Vec::new();
+        self.out.segments.retain(|found| {
+            if found.condition != Condition::Missing {
+                return true;
+            }
+            let overlaps = |(_, new): &&(u64, Seal)| {
+                found.seal.is_none_or(|seal| new.first < seal.next && seal.first < new.next)
+            };
+            let Some((by, _)) = new.iter().find(overlaps) else { return true };
+            notes.push(format!(
+                "segment {} was compacted into segment {by}, the edit that said so is lost",
+                found.id
+            ));
+            false
+        });
+        self.out.notes.extend(notes);
+    }
+
+    /// Where the manifest does not say where the sealed part of the log ends, the tail says where
+    /// it starts: what was before it may have been compacted away.
+    fn guess_start_of_tail(&mut self) {
+        let first = self.out.segments.iter().find(|found| found.is_tail());
+        let piece = first.and_then(|found| found.pieces.first());
+        if let (false, Some(Piece::Frame { offset: SEGMENT_HEADER_LEN, header, .. })) =
+            (self.is_whole, piece)
+        {
+            let state = &mut self.manifest.state;
+            state.sealed_next = state.sealed_next.max(header.base);
+        }
+    }
+
+    /// Frames of a later open than the manifest knows: it has lost edits, or is an old one.
+    fn judge_epoch(&mut self) {
+        let newest = self.out.segments.iter().max_by_key(|found| found.epoch);
+        let known = self.manifest.state.epoch;
+        let Some(newest) = newest.filter(|found| found.epoch > known) else { return };
+        if self.out.manifest_damage.is_empty() {
+            let epoch = newest.epoch;
+            let what = format!("knows epoch {known}, segment {} has epoch {epoch}", newest.id);
+            let defect = Corruption { file: self.dir.join(FILE_NAME), offset: 0, what };
+            self.out.manifest_damage.push(defect.into());
+        }
+        self.is_whole = false;
+        self.manifest.state.epoch = newest.epoch;
+    }
+
+    /// Reports of earlier repairs, and the segments of one that was killed.
+    fn find_earlier_repairs(&mut self) -> Result<(), RepairError> {
+        let quarantine = self.dir.join(QUARANTINE);
+        for name in list(self.vfs, &quarantine)? {
+            let Some(ids) = is_report_of(&name) else { continue };
+            self.out.earlier_reports.push(quarantine.join(&name));
+            let state = &self.manifest.state;
+            let leftover =
+                |id: &u64| ids.contains(id) && !state.segments.iter().any(|s| s.id == *id);
+            if self.is_prefix_whole && state.next_segment >= ids.end {
+                continue;
+            }
+            for id in self.headers.keys().copied().filter(leftover).collect::<Vec<_>>() {
+                self.headers.remove(&id);
+                self.out.leftovers.push(self.dir.join(file_name(id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the segment file `id`, which is not listed, is to be dealt with.
+    fn is_unlisted_part(&mut self, id: u64) -> Result<bool, RepairError> {
+        let is_removed = self.manifest.removed.contains(&id)
+            || (self.is_prefix_whole && id < self.manifest.state.next_segment);
+        if is_removed {
+            return Ok(false);
+        }
+        let path = self.dir.join(file_name(id));
+        let is_part = match self.headers.get(&id) {
+            Some(Ok((header, _))) if header.kind == SegmentKind::Compacted => {
+                // A compaction that did not end leaves its output; one whose edit is lost, too.
+                !self.is_whole
+            }
+            Some(Ok((_, salt))) => {
+                let bytes = read_file(self.vfs, &path)?.unwrap_or_default();
+                let frame = bytes.get(SEGMENT_HEADER_LEN as usize..).unwrap_or(&[]);
+                !self.is_whole || FrameHeader::verify(frame, *salt, SEGMENT_HEADER_LEN).is_some()
+            }
+            _ => {
+                let bytes = read_file(self.vfs, &path)?.unwrap_or_default();
+                find_salt(&bytes).is_some()
+            }
+        };
+        self.is_whole &= !is_part;
+        if is_part && self.out.manifest_damage.is_empty() {
+            let what = format!("has lost an edit: segment {id} holds records, and is not listed");
+            let defect = Corruption { file: self.dir.join(FILE_NAME), offset: 0, what };
+            self.out.manifest_damage.push(defect.into());
+        }
+        Ok(is_part)
+    }
+
+    /// Looks at the segment `id`; `expected` is the sequence number after the log before it.
+    fn look(
+        &mut self,
+        id: u64,
+        listed: Option<&SegmentState>,
+        expected: Option<u64>,
+    ) -> Result<Found, RepairError> {
+        let own = self.dir.join(file_name(id));
+        let (path, header) = self.file_of(id, &own);
+        let mut found = Found {
+            id,
+            file_len: 0,
+            salt: 0,
+            kind: SegmentKind::Log,
+            generation: 0,
+            made_len: listed.map_or(0, |s| s.len),
+            seal: listed.and_then(|s| s.seal),
+            condition: Condition::Intact,
+            damage: Vec::new(),
+            pieces: Vec::new(),
+            mends: Vec::new(),
+            is_by_hints: false,
+            used: BTreeSet::new(),
+            names: BTreeMap::new(),
+            unsure: Vec::new(),
+            starts_batch: None,
+            watermark: 0,
+            epoch: 0,
+            path,
+        };
+        let Some(mut bytes) = read_file(self.vfs, &found.path)? else {
+            found.condition = Condition::Missing;
+            found.defect(0, "listed but not there");
+            return Ok(found);
+        };
+        found.file_len = bytes.len() as u64;
+        if found.path != own {
+            found.defect(0, &format!("is segment {id} under another's name"));
+        }
+        match header {
+            Some(Ok((header, salt))) => {
+                if header.store != self.store || header.id != id {
+                    found.condition = Condition::Foreign;
+                    let whose =
+                        if header.store == self.store { "this store" } else { "another store" };
+                    let what = format!("its header says segment {} of {whose}", header.id);
+                    found.defect(0, &what);
+                    return Ok(found);
+                }
+                (found.salt, found.kind, found.generation) = (salt, header.kind, header.generation);
+                found.epoch = header.epoch;
+            }
+            Some(Err(HeaderError::Damaged(what))) => self.find_header(&mut found, &bytes, what),
+            _ => found.defect(0, "no segment header"),
+        }
+        if found.condition != Condition::Foreign {
+            self.look_inside(&mut found, &mut bytes, expected);
+        }
+        Ok(found)
+    }
+
+    /// The file that holds segment `id`, and its header: that of its name, or one under another
+    /// name if that is better.
+    fn file_of(&self, id: u64, own: &Path) -> (PathBuf, Option<Header>) {
+        let is_it =
+            |header: &Header| matches!(header, Ok((h, _)) if h.store == self.store && h.id == id);
+        match self.headers.get(&id) {
+            Some(header) if is_it(header) => (own.to_owned(), Some(*header)),
+            own_header => {
+                let other = self.headers.iter().find(|(_, header)| is_it(header));
+                match other {
+                    Some((name, header)) => (self.dir.join(file_name(*name)), Some(*header)),
+                    None => (own.to_owned(), own_header.copied()),
+                }
+            }
+        }
+    }
+
+    /// Finds out what a damaged header said, from the frames and from what is left of it.
+    fn find_header(&self, found: &mut Found, bytes: &[u8], what: &str) {
+        found.defect(0, what);
+        let Some(salt) = find_salt(bytes) else { return };
+        found.salt = salt;
+        let kinds = [(SegmentKind::Log, 0..1), (SegmentKind::Compacted, 0..64)];
+        for (kind, generations) in kinds {
+            for (generation, epoch) in generations
+                .flat_map(|g| (0..=self.manifest.state.epoch.min(1 << 12)).map(move |e| (g, e)))
+            {
+                let header =
+                    SegmentHeader { store: self.store, id: found.id, epoch, kind, generation };
+                if header.encode().1 == salt {
+                    (found.kind, found.generation, found.epoch) = (kind, generation, epoch);
+                    return;
+                }
+            }
+        }
+        // Its epoch is unknown, say: then most of the store's id should still be there.
+        let id = bytes.get(16..32).unwrap_or(&[]);
+        let wrong: u32 = id.iter().zip(&self.store).map(|(a, b)| (a ^ b).count_ones()).sum();
+        if wrong > 16 {
+            found.condition = Condition::Foreign;
+        } else if bytes.get(12) == Some(&(SegmentKind::Compacted as u8)) {
+            found.kind = SegmentKind::Compacted;
+        }
+    }
+
+    fn look_inside(&self, found: &mut Found, bytes: &mut [u8], expected: Option<u64>) {
+        let footer = read_footer(bytes, found);
+        // What the manifest does not say yet, or because it is damaged, the footer does: all that
+        // it speaks of was durable before it was written.
+        if found.seal.is_none()
+            && let Some((seal, _)) = &footer
+        {
+            found.seal = Some(*seal);
+        }
+        let known = |number: u64| Some(number).filter(|n| *n > 0);
+        let seal = found.seal;
+        let known = Known {
+            salt: found.salt,
+            hash_seed: hash_seed(&self.store),
+            kind: found.kind,
+            first: seal.map_or(expected, |seal| known(seal.first)),
+            next: seal.map_or_else(|| self.first_after(found.id), |seal| known(seal.next)),
+            end: seal.map_or(found.file_len, |seal| seal.data_end),
+            is_sealed: seal.is_some(),
+        };
+        found.mends = mend(bytes, &known);
+        for Mend { offset, .. } in found.mends.clone() {
+            found.defect(offset as u64, "one bit of a header is wrong; it can be put right");
+        }
+        found.pieces = salvage::scan(bytes, &known);
+        found.note_frames();
+        let was = found.damage.len();
+        found.note_damage();
+        if let Some(seal) = seal {
+            if found.file_len < seal.data_end {
+                let what = format!("the file ends here, its records ended at {}", seal.data_end);
+                found.defect(found.file_len, &what);
+            }
+            let hints = footer.filter(|(own, _)| *own == seal).map(|(_, hints)| hints);
+            match hints {
+                None => found.defect(seal.data_end.min(found.file_len), "hints are damaged"),
+                Some(hints) if found.damage.len() > was => {
+                    // They know every record and its number.
+                    found.is_by_hints = true;
+                    found.pieces.retain(|piece| {
+                        matches!(piece, Piece::Frame { .. } | Piece::Damage { .. })
+                    });
+                    found.pieces.extend(salvage::by_hints(bytes, &known, &hints));
+                    found.damage.truncate(was);
+                    found.note_damage();
+                }
+                Some(_) => {}
+            }
+        } else if found.kind == SegmentKind::Compacted {
+            found.defect(found.file_len, "a compacted segment without a footer");
+        } else if found.file_len < found.made_len {
+            let what = format!("the file ends here, it had {} bytes", found.made_len);
+            found.defect(found.file_len, &what);
+        }
+        found.note_collections(bytes);
+        if !found.damage.is_empty() {
+            found.condition = Condition::Damaged;
+        } else if found.seal.is_some() {
+            found.pieces = Vec::new();
+        }
+    }
+
+    /// The sequence number of the first record of the log segment after `id`.
+    fn first_after(&self, id: u64) -> Option<u64> {
+        let (next, header) = self.headers.range(id.checked_add(1)?..).next()?;
+        let (header, salt) = header.as_ref().ok()?;
+        if header.kind != SegmentKind::Log || header.store != self.store || header.id != *next {
+            return None;
+        }
+        let path = self.dir.join(file_name(*next));
+        let bytes = read_file(self.vfs, &path).ok()??;
+        let frame = bytes.get(SEGMENT_HEADER_LEN as usize..)?;
+        Some(FrameHeader::verify(frame, *salt, SEGMENT_HEADER_LEN)?.base)
+    }
+}
+
+/// The footer at the end of a file, with its hints, if both are right.
+fn read_footer(bytes: &[u8], found: &Found) -> Option<(Seal, Vec<Hint>)> {
+    let start = bytes.len().checked_sub(SEGMENT_FOOTER_LEN as usize)?;
+    let footer = SegmentFooter::decode(bytes.get(start..)?, found.salt)?;
+    let hints = bytes.get(usize::try_from(footer.data_end).ok()?..start)?;
+    let is_right = footer.id == found.id
+        && footer.hints.checked_mul(HINT_LEN as u64) == Some(hints.len() as u64)
+        && checksum::salted(found.salt, hints) == footer.hints_checksum;
+    let SegmentFooter { data_end, first, next, .. } = footer;
+    let seal = Seal { data_end, file_len: bytes.len() as u64, first, next };
+    is_right.then(|| (seal, hints.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect()))
+}
+
+/// The hints of an intact sealed segment.
+pub(super) fn load_hints(vfs: &dyn Vfs, found: &Found) -> Result<Vec<Hint>, RepairError> {
+    let bytes = read_file(vfs, &found.path)?.unwrap_or_default();
+    Ok(read_footer(&bytes, found).map(|(_, hints)| hints).unwrap_or_default())
+}
+
+/// The sequence number after everything in a segment, if it says.
+pub(super) fn next_of(found: &Found) -> Option<u64> {
+    if let Some(seal) = found.seal {
+        return Some(seal.next).filter(|next| *next > 0);
+    }
+    found.pieces.iter().filter_map(end_of).max()
+}
+
+/// The sequence number after a piece.
+pub(super) fn end_of(piece: &Piece) -> Option<u64> {
+    match piece {
+        Piece::Frame { header, .. } => header.base.checked_add(u64::from(header.count)),
+        Piece::Record { hint, .. } | Piece::Bad { hint, .. } => hint.seqno.checked_add(1),
+        Piece::Lost { next, .. } => Some(*next),
+        Piece::Damage { .. } => None,
+    }
+}
+
+impl Found {
+    /// It is part of the end of the log that was not sealed yet.
+    pub(super) fn is_tail(&self) -> bool {
+        self.seal.is_none() && self.kind == SegmentKind::Log
+    }
+
+    pub(super) fn defect(&mut self, offset: u64, what: &str) {
+        let place = Corruption { file: self.path.clone(), offset, what: what.to_owned() };
+        self.damage.push(place.into());
+    }
+
+    /// Notes what the frames say of the store as a whole.
+    fn note_frames(&mut self) {
+        for piece in &self.pieces {
+            let Piece::Frame { header, .. } = piece else { continue };
+            self.starts_batch.get_or_insert(header.first);
+            self.watermark = self.watermark.max(header.watermark);
+            self.epoch = self.epoch.max(header.epoch);
+        }
+    }
+
+    /// Notes the collections of its records, and the keys of those that are unsure.
+    fn note_collections(&mut self, bytes: &[u8]) {
+        let mut last = None;
+        for piece in &self.pieces {
+            let Piece::Record { hint, is_sure } = piece else { continue };
+            if last != Some(hint.collection) {
+                self.used.insert(hint.collection);
+                last = Some(hint.collection);
+            }
+            if *is_sure && hint.kind != Kind::CreateCollection {
+                continue;
+            }
+            let at = usize::try_from(hint.offset).unwrap_or(usize::MAX);
+            let Some(record) = bytes.get(at..).and_then(Record::parse) else { continue };
+            if !is_sure {
+                self.unsure.push((*hint, record.key.to_vec()));
+            }
+            if let (Kind::CreateCollection, Ok(name)) =
+                (hint.kind, std::str::from_utf8(record.value))
+            {
+                self.names.insert(hint.collection, name.to_owned());
+            }
+        }
+    }
+
+    /// Lists what is damaged, each place once: with key and number where a record is.
+    fn note_damage(&mut self) {
+        let mut defects: BTreeMap<u64, Defect> = BTreeMap::new();
+        let pieces = std::mem::take(&mut self.pieces);
+        for piece in &pieces {
+            let (offset, what) = match piece {
+                Piece::Damage { offset, what, .. } => (*offset, *what),
+                Piece::Bad { hint, .. } => (hint.offset, "record is damaged"),
+                _ => continue,
+            };
+            let place = Corruption { file: self.path.clone(), offset, what: what.to_owned() };
+            let defect = defects.entry(offset).or_insert_with(|| place.into());
+            if let Piece::Bad { hint, key, .. } = piece {
+                defect.seqno = Some(hint.seqno);
+                defect.key.clone_from(key);
+            }
+        }
+        self.pieces = pieces;
+        self.damage.extend(defects.into_values());
+    }
+}
