@@ -10,8 +10,8 @@ use std::time::Instant;
 use siltstone::testing::Rng;
 use siltstone::testing::store::{Damage, Outcomes, Specimen};
 
-fn specimens() -> [Specimen; 3] {
-    [Specimen::closed(), Specimen::killed(), Specimen::sealed()]
+fn specimens() -> [Specimen; 4] {
+    [Specimen::closed(), Specimen::killed(), Specimen::sealed(), Specimen::packed()]
 }
 
 /// Damages the file at `path` and fails the test, with the place, if that is not borne.

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use siltstone::vfs::mem::MemVfs;
-use siltstone::{Db, Durability, Options, WriteBatch};
+use siltstone::{
+    CollectionOptions, CompactionOptions, Compression, Db, Durability, Options, WriteBatch,
+};
 
 fn options(vfs: &MemVfs) -> Options {
     Options::new()
         .vfs(Arc::new(vfs.clone()))
         .segment_len(1024)
         .inline_maintenance(true)
+        .compaction(CompactionOptions::off())
         .store_id(*b"fixture store v1")
 }
 
@@ -130,4 +133,81 @@ fn a_later_version_is_refused_by_name() {
     vfs.put(path, manifest);
     let error = options(&vfs).open("/store").unwrap_err();
     assert!(error.to_string().contains("format version 2.0"), "{error}");
+}
+
+/// Writes what came with compaction: options, values stored in every way that the flags of a record
+/// know, a dictionary, the time, compacted segments.
+#[cfg(feature = "compression")]
+fn write_flags(vfs: &MemVfs) {
+    let open = || options(vfs).segment_len(4096).dictionary_records(20).open("/store").unwrap();
+    let db = open();
+    let mut batch = WriteBatch::new();
+    batch.configure("lz4", CollectionOptions::new().compression(Compression::Lz4)).unwrap();
+    let dictionary = CollectionOptions::new().compression(Compression::Dictionary).ordered(true);
+    batch.configure("zstd", dictionary).unwrap();
+    db.write(&mut batch, Durability::Sync).unwrap();
+    batch.reset();
+    for i in 0..60u8 {
+        for collection in ["plain", "lz4", "zstd"] {
+            let key = [b'k', i];
+            if i % 2 == 0 {
+                batch.put(collection, &key, &text(i)).unwrap();
+            } else {
+                batch.put_expiring(collection, &key, &text(i), 100 + u64::from(i)).unwrap();
+            }
+        }
+    }
+    batch.delete("plain", b"none").unwrap();
+    db.write(&mut batch, Durability::Sync).unwrap();
+    db.set_time(102);
+    db.compact_now().unwrap();
+    db.close().unwrap();
+}
+
+fn text(i: u8) -> Vec<u8> {
+    let words = ["silt", "sand", "clay", "loam", "gravel"];
+    let word = words[usize::from(i) % words.len()];
+    format!("Record {i}: layers of {word}, and below them what the river left; {word} again.")
+        .into()
+}
+
+/// The bytes follow from libraries too, so that they are pinned for reading only.
+#[cfg(feature = "compression")]
+#[test]
+fn records_with_flags_are_read() {
+    if !fixture("v1-flags").exists() {
+        // A new format version: write its fixture, once.
+        let vfs = MemVfs::new();
+        write_flags(&vfs);
+        std::fs::create_dir_all(fixture("v1-flags")).unwrap();
+        for (path, bytes) in vfs.snapshot() {
+            let name = path.file_name().unwrap();
+            if name != "LOCK" {
+                std::fs::write(fixture("v1-flags").join(name), bytes).unwrap();
+            }
+        }
+        panic!("wrote a new fixture: look at it, commit it, run again");
+    }
+    let vfs = MemVfs::new();
+    for (name, bytes) in read_fixture("v1-flags") {
+        vfs.put(Path::new("/store").join(name), bytes);
+    }
+    for read_only in [true, false] {
+        let db = options(&vfs).read_only(read_only).open("/store").unwrap();
+        assert_eq!(db.time(), 102);
+        assert_eq!(db.collection_options("lz4").compression, Compression::Lz4);
+        assert!(db.collection_options("zstd").ordered);
+        for collection in ["plain", "lz4", "zstd"] {
+            for i in 0..60u8 {
+                let value = db.get(collection, &[b'k', i]).unwrap();
+                let expected = (i != 1).then(|| text(i));
+                assert_eq!(value.as_deref(), expected.as_deref(), "{collection} {i}");
+            }
+            assert_eq!(db.len(collection), 59);
+        }
+        let stats = db.stats();
+        assert_eq!(stats.compression.iter().map(|c| c.dictionaries).sum::<u64>(), 1);
+        let check = db.check().unwrap();
+        assert!(check.is_ok(), "{:?}", check.defects);
+    }
 }

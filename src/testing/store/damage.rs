@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::super::{Contents, Rng, SimVfs};
 use super::run::Violation;
 use super::workload::options;
-use crate::engine::{BatchOp, Db, Durability, OpenError, ReadError, WriteBatch};
+use crate::engine::{
+    BatchOp, CollectionOptions, Compression, Db, Durability, OpenError, ReadError, WriteBatch,
+};
 
 /// The files of a store, and all that is known about it.
 #[derive(Clone, Debug)]
@@ -117,6 +119,12 @@ impl Specimen {
         Self::make("mixed", 4, 24, true, make_mixed_batch)
     }
 
+    /// A store that was compacted, with values that are compressed, with a dictionary and without,
+    /// and records that expire some day, whose process was killed.
+    pub fn packed() -> Self {
+        Self::make("packed", 4, 24, false, make_packed_batch)
+    }
+
     /// A store that `seed` fills with `batches`, opened twice on the way.
     fn make(
         name: &'static str,
@@ -128,16 +136,25 @@ impl Specimen {
         let sim = SimVfs::new();
         let mut id = [0; 16];
         Rng::new(seed).fill(&mut id);
-        let open =
-            || options(&sim, SEGMENT_LEN).store_id(id).open(Specimen::DIR).expect("nothing fails");
+        let is_packed = name == "packed";
+        let open = || {
+            let options = options(&sim, SEGMENT_LEN).store_id(id).dictionary_records(8);
+            options.open(Specimen::DIR).expect("nothing fails")
+        };
         let mut rng = Rng::new(seed);
         let mut model = super::super::Model::default();
         let mut states = vec![(1, Contents::new())];
         let mut history = Vec::new();
         let mut db = open();
         let mut watermark = 1;
+        if is_packed {
+            configure(&db);
+        }
         for i in 0..batches {
             if i == batches / 2 {
+                if is_packed {
+                    db.compact_now().expect("nothing fails");
+                }
                 sim.kill(|| drop(db));
                 db = open();
             }
@@ -350,6 +367,23 @@ impl Found {
     }
 }
 
+/// Has the values of both collections compressed, if this build can do that.
+fn configure(db: &Db) {
+    if cfg!(feature = "compression") {
+        let options = CollectionOptions::new();
+        let lz4 = options.compression(Compression::Lz4);
+        db.configure("a", lz4).expect("nothing fails");
+        let dictionary = options.compression(Compression::Dictionary);
+        db.configure("second", dictionary).expect("nothing fails");
+    }
+}
+
+/// A value that can be compressed.
+fn make_text(rng: &mut Rng) -> Vec<u8> {
+    let words = ["silt and sand, ", "clay below it, ", "loam on top; ", "gravel, "];
+    (0..4 + rng.below(6)).flat_map(|_| words[rng.below(words.len())].bytes()).collect()
+}
+
 /// A batch of the specimens: small, over two collections.
 fn make_batch(rng: &mut Rng, step: u64) -> WriteBatch {
     let mut batch = WriteBatch::new();
@@ -366,6 +400,26 @@ fn make_batch(rng: &mut Rng, step: u64) -> WriteBatch {
     }
     // Every batch changes something, so that the states differ.
     batch.put("a", b"step", &step.to_le_bytes()).expect("small");
+    batch
+}
+
+/// A batch of the packed specimen.
+fn make_packed_batch(rng: &mut Rng, step: u64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for _ in 0..1 + rng.below(3) {
+        let collection = ["a", "second"][rng.below(2)];
+        let key = [b'k', b'0' + u8::try_from(rng.below(20)).unwrap_or(0)];
+        let text = make_text(rng);
+        let put = match rng.percent(30) {
+            true => batch.put_expiring(collection, &key, &text, 1 + step),
+            false => batch.put(collection, &key, &text),
+        };
+        put.expect("small");
+        if rng.percent(10) {
+            batch.delete(collection, &key).expect("small");
+        }
+    }
+    batch.append(&make_batch(rng, step)).expect("small");
     batch
 }
 
