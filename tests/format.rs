@@ -16,7 +16,7 @@ fn options(vfs: &MemVfs) -> Options {
         .vfs(Arc::new(vfs.clone()))
         .segment_len(1024)
         .inline_maintenance(true)
-        .compaction(CompactionOptions::off())
+        .compaction(CompactionOptions::manual())
         .store_id(*b"fixture store v1")
 }
 
