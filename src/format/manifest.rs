@@ -84,6 +84,9 @@ pub(crate) enum Edit {
         added: Vec<SegmentState>,
         /// The ids of those that they replace.
         removed: Vec<u64>,
+        /// Everything below this sequence number is durable: records that the new segments no
+        /// longer hold were replaced by ones below it.
+        watermark: u64,
     },
 }
 
@@ -178,7 +181,10 @@ impl State {
                     self.find(*id)?.len = *len;
                 }
             }
-            Edit::Compact { added, removed } => self.compact(added, removed)?,
+            Edit::Compact { added, removed, watermark } => {
+                self.compact(added, removed)?;
+                self.watermark = self.watermark.max(*watermark);
+            }
         }
         Ok(())
     }

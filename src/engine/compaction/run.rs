@@ -342,6 +342,7 @@ impl Core {
         let edit = Edit::Compact {
             added: finished.iter().map(Finished::state).collect(),
             removed: inputs.iter().map(|s| s.id).collect(),
+            watermark: self.watermark(),
         };
         if planted!(InputsGoBeforeTheEdit) {
             for input in inputs {

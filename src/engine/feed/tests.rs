@@ -34,7 +34,7 @@ fn take_out(db: &Db, vfs: &MemVfs, choose: impl Fn(usize, usize) -> bool) {
     let sealed: Vec<u64> = states.filter(|s| s.seal.is_some()).map(|s| s.id).collect();
     let chosen = sealed.iter().enumerate().filter(|(i, _)| choose(*i, sealed.len()));
     let removed: Vec<u64> = chosen.map(|(_, id)| *id).collect();
-    let edit = Edit::Compact { added: Vec::new(), removed: removed.clone() };
+    let edit = Edit::Compact { added: Vec::new(), removed: removed.clone(), watermark: 0 };
     manifest.append(&edit, &core.poison).unwrap();
     drop(manifest);
     for segment in core.segments.all().iter().filter(|s| removed.contains(&s.id)) {
