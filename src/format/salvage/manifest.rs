@@ -182,10 +182,11 @@ impl FoundManifest {
             self.state.segments.insert(place, SegmentState { id, len: 0, seal: None });
             self.state.next_segment = self.state.next_segment.max(id.saturating_add(1));
         }
-        if let Edit::Compact { added, removed } = edit {
+        if let Edit::Compact { added, removed, watermark } = edit {
             // Its inputs may look as if they were not sealed.
             self.state.segments.retain(|s| !removed.contains(&s.id));
-            let edit = Edit::Compact { added: added.clone(), removed: Vec::new() };
+            let edit =
+                Edit::Compact { added: added.clone(), removed: Vec::new(), watermark: *watermark };
             if let Err(what) = self.state.apply(&edit) {
                 self.wrong.push((at, what));
             }
