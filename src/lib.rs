@@ -93,5 +93,7 @@ pub use engine::{
     WriteBatch, WriteError,
 };
 pub use engine::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
-pub use engine::{CollectionDiff, Current, Diff, Rollback, Update, UpdateError, Updated};
+pub use engine::{
+    CollectionDiff, Current, Diff, Range, RangeError, Rollback, Update, UpdateError, Updated,
+};
 pub use sink::{Sink, SinkOptions};

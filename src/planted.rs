@@ -170,6 +170,8 @@ mod registry {
         RepairKeepsQuiet,
         /// A repair lists a segment that it has not synced.
         RepairSegmentNotSynced,
+        /// A deleted key leaves the ordered set although a snapshot still knows it.
+        NoGhosts,
     }
 
     /// True if `bug` is switched on for the running thread.

@@ -17,7 +17,7 @@ use siltstone::testing::store::{
     RepairTally, RepairTest, RollbackTest, Specimen, Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
-use siltstone::{Durability, Options, Update, WriteBatch};
+use siltstone::{CollectionOptions, Durability, Options, Update, WriteBatch};
 
 /// Power cuts: few states of many workloads, and of the recoveries from them.
 fn crashes() -> Result<(), Violation> {
@@ -175,10 +175,29 @@ fn repairs() -> Result<(), Violation> {
     Ok(())
 }
 
+/// A walk at a snapshot over keys that were deleted since.
+fn orders() -> Result<(), Violation> {
+    let failed = |e: &dyn std::fmt::Display| Violation(e.to_string());
+    let sim = SimVfs::new();
+    let options = Options::new().vfs(Arc::new(sim)).segment_len(512).inline_maintenance(true);
+    let db = options.open("/store").map_err(|e| failed(&e))?;
+    let ordered = CollectionOptions::new().ordered(true);
+    db.configure("c", ordered).map_err(|e| failed(&e))?;
+    db.put("c", b"k", b"v").map_err(|e| failed(&e))?;
+    let before = db.snapshot();
+    let count = || before.range("c", ..).map(Iterator::count).map_err(|e| failed(&e));
+    let (all, _) = (count()?, db.delete("c", b"k").map_err(|e| failed(&e))?);
+    match count()? == all {
+        true => Ok(()),
+        false => Err(Violation("a walk at a snapshot misses a key".to_owned())),
+    }
+}
+
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 10] = [
+const PROBES: [Probe; 11] = [
     ("full disk", full_disk),
     ("updates", updates),
+    ("orders", orders),
     ("crashes", crashes),
     ("lifetimes", lifetimes),
     ("damage", damage),

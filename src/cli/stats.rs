@@ -122,6 +122,7 @@ fn to_json(stats: &Stats) -> Map {
         ("pinned_bytes", stats.pinned_bytes().into()),
         ("snapshots", stats.snapshots.into()),
         ("index_bytes", stats.index_bytes.into()),
+        ("ordered_bytes", stats.ordered_bytes.into()),
         ("next_seqno", stats.next_seqno.into()),
         ("watermark", stats.watermark.into()),
         ("segments", stats.segments.iter().map(segment).collect::<Vec<_>>().into()),

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::compression::Packing;
 use super::error::WriteError;
+use super::ordered::Ordered;
 use super::segments::Segment;
 use crate::format::config::CollectionOptions;
 use crate::index::Index;
@@ -33,6 +34,8 @@ pub(super) struct CollectionState {
     /// That it is listed is recorded in the system collection.
     pub(super) is_listed_for_good: AtomicBool,
     index: RwLock<Arc<Index>>,
+    /// The keys in their order, if that is wanted.
+    pub(super) ordered: Ordered,
     /// What is live in each segment, so that clearing needs no walk over the keys.
     live: Tally,
 }
@@ -87,6 +90,7 @@ impl CollectionState {
             options: RwLock::default(),
             packing: Packing::default(),
             index: RwLock::default(),
+            ordered: Ordered::default(),
             live: Tally::default(),
         }
     }
@@ -102,10 +106,14 @@ impl CollectionState {
     }
 
     /// Takes over the options of the configure record with `seqno`, unless a newer one counts.
+    /// Requires: apply lock held, or nobody else yet.
     pub(super) fn configure(&self, seqno: u64, options: CollectionOptions) {
         let mut current = self.options.write();
         if seqno >= current.0 {
             *current = (seqno, options);
+            if !options.ordered {
+                self.ordered.turn_off();
+            }
         }
     }
 
@@ -133,6 +141,7 @@ impl CollectionState {
 
     /// Forgets every key. Costs the number of segments that hold some, not the number of keys.
     pub(super) fn clear(&self) {
+        self.ordered.clear();
         *self.index.write() = Arc::default();
         for (segment, bytes, records) in self.live.take() {
             segment.sub_live(bytes, records);

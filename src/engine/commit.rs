@@ -465,6 +465,7 @@ impl Core {
                 let old = index.insert(hint.hash, location, is_same_key);
                 if old.is_none() {
                     count(1);
+                    collection.ordered.put(key);
                 }
                 self.retire(collection, old, old_len);
                 collection.add_live(segment, hint.len, 1);
@@ -476,6 +477,7 @@ impl Core {
                 let was_there = old.is_some_and(|location| !self.has_expired(location));
                 if old.is_some() {
                     count(-1);
+                    self.unlist(collection, hint.hash, key, hint.seqno);
                 }
                 self.retire(collection, old, old_len);
                 was_there
@@ -487,7 +489,8 @@ impl Core {
     fn clear_collection(&self, collection: &CollectionState, point: Option<&Arc<Point>>) {
         if let Some(point) = point {
             // Before the index changes, so that no reader misses it.
-            point.keep_all(collection.id, &collection.index(), &collection.live());
+            let keys = collection.ordered.live();
+            point.keep_all(collection.id, &collection.index(), keys, &collection.live());
         }
         collection.clear();
     }

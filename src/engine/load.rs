@@ -323,7 +323,7 @@ impl Core {
         let id = loaded.state.id;
         let live = counts.take(id);
         if let Some(point) = point {
-            point.keep_all(id, &loaded.state.index(), &live);
+            point.keep_all(id, &loaded.state.index(), None, &live);
         }
         loaded.state.clear();
     }

@@ -23,6 +23,7 @@ use parking_lot::RwLock;
 use super::catalog::{CollectionState, Tally};
 use super::core::Core;
 use super::segments::{Segment, Slots};
+use crate::index::ordered::KeySet;
 use crate::index::{Index, Location};
 
 /// Entries that are handed over at once, with writers waiting.
@@ -50,10 +51,20 @@ pub(super) struct Kept {
     /// The index when the collection was first cleared after the point. It may lead to records
     /// above the point too: those do not count.
     pub(super) cleared: OnceLock<Arc<Index>>,
+    /// The keys of that index in their order, if somebody had asked for them.
+    pub(super) cleared_keys: OnceLock<Arc<KeySet>>,
     /// What is kept, by segment.
     pub(super) pinned: Tally,
     /// By how many keys the collection has grown between the point and the next one.
     grown: AtomicI64,
+}
+
+impl Kept {
+    fn keep_keys(&self, keys: Option<Arc<KeySet>>) {
+        if let Some(keys) = keys {
+            let _ = self.cleared_keys.set(keys);
+        }
+    }
 }
 
 impl Point {
@@ -109,6 +120,7 @@ impl Point {
         &self,
         collection: u32,
         index: &Arc<Index>,
+        keys: Option<Arc<KeySet>>,
         live: &[(Arc<Segment>, u64, u64)],
     ) {
         let kept = self.kept_or_new(collection);
@@ -116,6 +128,7 @@ impl Point {
         kept.grown.fetch_sub(len, Ordering::Relaxed);
         // Of a collection that was cleared before, all is younger than the point by now.
         if kept.cleared.set(Arc::clone(index)).is_ok() {
+            kept.keep_keys(keys);
             for (segment, bytes, records) in live {
                 self.pin(&kept, segment, *bytes, *records);
             }
@@ -187,14 +200,19 @@ impl Core {
             point.is_leaving.store(true, Ordering::Release);
         }
         let collections: Vec<u32> = point.kept.read().keys().copied().collect();
-        for id in collections {
-            if !self.hand_over(point, id) {
+        for id in &collections {
+            if !self.hand_over(point, *id) {
                 return;
             }
         }
-        let _applying = self.apply.lock();
-        if point.is_leaving.load(Ordering::Acquire) {
-            self.points.points.write().retain(|p| !Arc::ptr_eq(p, point));
+        {
+            let _applying = self.apply.lock();
+            if point.is_leaving.load(Ordering::Acquire) {
+                self.points.points.write().retain(|p| !Arc::ptr_eq(p, point));
+            }
+        }
+        for id in collections {
+            self.drop_ghosts(id);
         }
         // What was kept for it may be given back now.
         self.wake_compaction();
@@ -229,6 +247,7 @@ impl Core {
             if let Some(cleared) = kept.cleared.get()
                 && heir_kept.cleared.set(Arc::clone(cleared)).is_ok()
             {
+                heir_kept.keep_keys(kept.cleared_keys.get().cloned());
                 for (segment, bytes, records) in kept.pinned.take() {
                     segment.sub_pinned(bytes, records);
                     point.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -261,13 +280,17 @@ impl Core {
         };
         let Some(segment) = slots.get(location) else { return };
         // A record that cannot be read was counted with no length.
-        let len = self.read_key(segment, location.offset());
-        let len = len.map_or(0, |found| found.header.record_len() as u64);
-        if self.is_below(segment, location, heir.seqno) {
+        let found = self.read_key(segment, location.offset()).ok();
+        let len = found.as_ref().map_or(0, |found| found.header.record_len() as u64);
+        let is_needed = self.is_below(segment, location, heir.seqno);
+        if is_needed {
             heir.keep(id, hash, location, segment, len);
         }
         kept.changed.remove(hash, |l| l == location);
         point.unpin(kept, segment, len, 1);
+        if let (false, Some(found)) = (is_needed, found) {
+            self.drop_ghost(id, hash, found.key());
+        }
     }
 
     fn forget(&self, point: &Point, kept: &Kept, id: u32) {

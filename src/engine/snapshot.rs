@@ -39,6 +39,25 @@ impl Snapshot {
         Snapshot { core: Arc::clone(core), point }
     }
 
+    /// Another one of the same state.
+    pub(super) fn another(&self) -> (&Arc<Core>, Snapshot) {
+        let point = {
+            let _applying = self.core.apply.lock();
+            self.core.points.hold(self.point.seqno)
+        };
+        (&self.core, Snapshot::on(&self.core, point))
+    }
+
+    /// The value of `key` at this point.
+    pub(super) fn value(
+        &self,
+        collection: &CollectionState,
+        key: &[u8],
+    ) -> Result<Option<ValueRef>, ReadError> {
+        let Some(found) = self.lookup(collection, key)? else { return Ok(None) };
+        self.core.value_of(found)
+    }
+
     /// The state is that of all records with a smaller sequence number.
     pub fn seqno(&self) -> u64 {
         self.point.seqno
@@ -51,8 +70,7 @@ impl Snapshot {
     /// See [`ReadError`].
     pub fn get(&self, collection: &str, key: &[u8]) -> Result<Option<ValueRef>, ReadError> {
         let Some(state) = self.core.catalog.find(collection) else { return Ok(None) };
-        let Some(found) = self.lookup(&state, key)? else { return Ok(None) };
-        self.core.value_of(found)
+        self.value(&state, key)
     }
 
     /// The values of `keys`, in their order.

@@ -28,6 +28,8 @@ pub struct Stats {
     pub is_compacting: bool,
     /// Bytes of memory that the index takes.
     pub index_bytes: u64,
+    /// Bytes of memory, about, that the keys of ordered collections take.
+    pub ordered_bytes: u64,
     /// Sequence number of the next record.
     pub next_seqno: u64,
     /// Every record with a smaller sequence number is durable.
@@ -112,6 +114,7 @@ impl Core {
             oldest_snapshot: self.points.since(0).last().map(|p| p.seqno),
             compaction: self.compaction.report(),
             is_compacting: self.compaction.is_running(),
+            ordered_bytes: collections.iter().map(|c| c.ordered.heap_bytes() as u64).sum(),
             index_bytes: collections.iter().map(|c| c.index().heap_bytes() as u64).sum(),
             next_seqno: self.log.lock().next_seqno,
             watermark: self.watermark(),

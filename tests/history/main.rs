@@ -4,5 +4,6 @@
 
 mod crash;
 mod model;
+mod ordered;
 mod rollback;
 mod update;

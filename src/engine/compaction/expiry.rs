@@ -107,6 +107,7 @@ impl Core {
                 continue;
             }
             collection.sub_live(segment, hint.len);
+            self.unlist_expired(&collection, segment, hint);
             // Snapshots count keys by what has come and gone since: this one came after the point
             // before it, or stands for one that did not go then.
             if let Some(point) = self.points.since(0).iter().find(|p| p.seqno <= hint.seqno) {
