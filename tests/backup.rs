@@ -208,6 +208,29 @@ fn linked_files_are_never_written_to() {
     assert!(matches!(refused, BackupError::Diverged { .. }), "{refused}");
 }
 
+/// Goal: the backup of a durable snapshot opens with its state, and the store stays as it is.
+#[test]
+fn a_snapshot_can_be_backed_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = options().open(temp.path().join("store")).unwrap();
+    for number in 0..800 {
+        db.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    let (then, snapshot) = (fingerprint_of(&db).unwrap(), db.persist().unwrap());
+    for number in 800..1600 {
+        db.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    let now = fingerprint_of(&db).unwrap();
+    let (target, none) = (temp.path().join("backup"), temp.path().join("none"));
+    let missing = db.backup_snapshot_to(&none, snapshot.id + 7, BackupOptions::new());
+    assert!(matches!(missing, Err(BackupError::Snapshot(_))) && !none.exists());
+    let options = BackupOptions::new().verify(true);
+    db.backup_snapshot_to(&target, snapshot.id, options.clone()).unwrap();
+    assert!(verified(&target) == then);
+    assert!(fingerprint_of(&db).unwrap() == now);
+    assert!(matches!(db.backup_to(&target, options), Err(BackupError::Diverged { .. })));
+}
+
 /// Goal: what is not an earlier state of the store is left alone.
 #[test]
 fn foreign_targets_are_refused_untouched() {

@@ -107,7 +107,7 @@ fn full_disk() -> Result<(), Violation> {
 fn backups() -> Result<(), Violation> {
     let options = CrashOptions { subsets_max: 4, samples: 4, contexts: 0, tears: 2, seed: 1 };
     let mut test = BackupTest::new(options);
-    (1..12).try_for_each(|seed| test.crash(seed))
+    (1..24).try_for_each(|seed| test.crash(seed))
 }
 
 /// Records that expire and values that are compressed.

@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Copy every segment, also where the file system could link it
     #[arg(long)]
     copy: bool,
+    /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now
+    #[arg(long, value_name = "ID")]
+    snapshot: Option<u64>,
     /// Open the finished backup and verify every byte of it
     #[arg(long)]
     verify: bool,
@@ -28,15 +31,20 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let report = match address(&args.target) {
         Some(url) => {
-            if args.verify {
-                return Err(Failure::new("--verify needs a directory: restore a backup to see it"));
+            if args.verify || args.snapshot.is_some() {
+                let what = "--verify and --snapshot need a directory for a target";
+                return Err(Failure::new(what));
             }
             upload(&open_read_only(&args.store.dir)?, url)?
         }
         None => {
             refuse_same(&args.store.dir, &args.target)?;
             let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
-            open_read_only(&args.store.dir)?.backup_to(&args.target, options)?
+            let db = open_read_only(&args.store.dir)?;
+            match args.snapshot {
+                Some(id) => db.backup_snapshot_to(&args.target, id, options)?,
+                None => db.backup_to(&args.target, options)?,
+            }
         }
     };
     if out.is_json() {

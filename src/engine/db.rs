@@ -520,6 +520,15 @@ impl Db {
         self.inner.core.backup_to(dir.as_ref(), &options)
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.inner.core.options
+    }
+
+    /// Reads everything in the store in `dir`, which stands on the same file system.
+    pub(super) fn verify_backup(&self, dir: &Path) -> Result<(), BackupError> {
+        self.inner.core.verify_backup(dir)
+    }
+
     /// What a backup would hold now.
     #[cfg(feature = "object-store")]
     pub(crate) fn freeze(&self) -> Result<super::backup::Frozen, BackupError> {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::engine::error::{Corruption, OpenError, ReadError};
+use crate::engine::error::{Corruption, OpenError, ReadError, SnapshotError};
 use crate::vfs::IoError;
 
 /// Why a backup failed. The store is as it was, and goes on. The target holds what it held before,
@@ -31,6 +31,9 @@ pub enum BackupError {
     },
     /// The target, or the result, does not open as a store.
     Target(OpenError),
+    /// The durable snapshot that was to be backed up is not there, or the target could not be made
+    /// what it was: it holds a later state then, and another target must be chosen.
+    Snapshot(SnapshotError),
 }
 
 impl fmt::Display for BackupError {
@@ -52,6 +55,7 @@ impl fmt::Display for BackupError {
                 dir.display()
             ),
             BackupError::Target(e) => write!(f, "the target of the backup: {e}"),
+            BackupError::Snapshot(e) => write!(f, "backup of a snapshot: {e}"),
         }
     }
 }
@@ -62,6 +66,7 @@ impl Error for BackupError {
             BackupError::Io(e) => Some(e),
             BackupError::Damaged(e) => Some(e),
             BackupError::Target(e) => Some(e),
+            BackupError::Snapshot(e) => Some(e),
             BackupError::Foreign { .. } | BackupError::Diverged { .. } => None,
         }
     }
@@ -79,6 +84,12 @@ impl From<OpenError> for BackupError {
             OpenError::Io(e) => BackupError::Io(e),
             e => BackupError::Target(e),
         }
+    }
+}
+
+impl From<SnapshotError> for BackupError {
+    fn from(e: SnapshotError) -> Self {
+        BackupError::Snapshot(e)
     }
 }
 

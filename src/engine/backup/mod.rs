@@ -45,6 +45,7 @@ mod error;
 mod frozen;
 #[cfg(feature = "object-store")]
 mod receive;
+mod snapshot;
 mod target;
 
 use std::fmt;
@@ -174,7 +175,7 @@ impl Core {
     }
 
     /// Reads everything in the store in `dir`.
-    fn verify_backup(&self, dir: &Path) -> Result<(), BackupError> {
+    pub(super) fn verify_backup(&self, dir: &Path) -> Result<(), BackupError> {
         let options = Options::new().vfs(Arc::clone(&self.options.vfs));
         let options = options.read_only(true).read_mode(ReadMode::Pread);
         let backup = Core::open(dir, options)?;

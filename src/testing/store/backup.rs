@@ -95,11 +95,16 @@ impl BackupTest {
         let sim = SimVfs::new();
         let (dir, segment_len) = (workload.dir.clone(), workload.segment_len);
         let mut story = Story { sim: sim.clone(), segment_len, dir, made: Vec::new() };
+        // Compaction takes away what was just sealed: half of the workloads have none.
+        let compacts = rng.percent(50);
         let mut run = Run::new(&sim, &workload, false);
+        if !compacts {
+            run.without_compaction();
+        }
         for step in &mut workload.steps {
             run.step(step)?;
             let Some(db) = run.db().filter(|_| rng.percent(40)).cloned() else { continue };
-            if rng.percent(50) {
+            if compacts && rng.percent(60) {
                 db.compact_now().map_err(|e| Violation(format!("compaction: {e}")))?;
             }
             // Half of the disks can neither link nor share blocks.

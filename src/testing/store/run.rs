@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::super::{Contents, Fingerprint, History, SimVfs};
 use super::workload::{Step, Workload, options};
-use crate::engine::{Db, Durability, OpenError, ReadError, WriteBatch, WriteError};
+use crate::engine::{
+    CompactionOptions, Db, Durability, OpenError, ReadError, WriteBatch, WriteError,
+};
 
 /// The store did what it must never do.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Run {
     errors: u64,
     /// The moment of the first open after a sync had failed.
     trusted: Option<usize>,
+    /// Whether compaction runs by itself.
+    compaction: CompactionOptions,
 }
 
 /// The fingerprint of everything in the store, read key by key and verified.
@@ -83,6 +87,7 @@ impl Run {
             faults,
             errors: 0,
             trusted: None,
+            compaction: CompactionOptions::default(),
         }
     }
 
@@ -105,6 +110,11 @@ impl Run {
     /// Goes on with a store that a run has left on its disk.
     pub fn resume(sim: &SimVfs, workload: &Workload, history: History) -> Self {
         Run { history, ..Run::new(sim, workload, false) }
+    }
+
+    /// From the next open on, compaction runs when it is told to only.
+    pub fn without_compaction(&mut self) {
+        self.compaction = CompactionOptions::manual();
     }
 
     /// What is known about the store.
@@ -174,7 +184,7 @@ impl Run {
         if self.sim.failed_syncs() > 0 {
             self.trusted.get_or_insert(self.sim.position());
         }
-        match options(&self.sim, self.segment_len).open(&self.dir) {
+        match options(&self.sim, self.segment_len).compaction(self.compaction).open(&self.dir) {
             Ok(db) => self.db = Some(db),
             Err(e @ OpenError::Io(_)) => return self.error("open", &e),
             Err(e) => return Err(Violation(format!("open refused: {e}"))),

@@ -1,0 +1,69 @@
+//! Backup of a durable snapshot: a backup of now that is rolled back.
+//!
+//! The log of the target holds what came after the snapshot too, as dead records, until compaction
+//! there takes them away. A power cut or a kill leaves the target as [`super`] says, or, from the
+//! rollback on, as a store of its own: rolled back or not, and no target for further backups.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{BackupError, BackupOptions, BackupReport};
+use crate::engine::db::Db;
+use crate::engine::error::SnapshotError;
+use crate::engine::options::{CompactionOptions, Options};
+
+impl Db {
+    /// Makes the store in `dir` a backup of the durable snapshot `id`: it opens with the state of
+    /// that snapshot. `dir` must be new, or hold an earlier backup made by [`Db::backup_to`]; what
+    /// this leaves there is a store of its own, and no target for another backup. The sequence
+    /// number in the report is that after the backup's last record.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let temp = tempfile::tempdir()?;
+    /// use siltstone::{BackupOptions, Db};
+    ///
+    /// let db = Db::open(temp.path().join("store"))?;
+    /// db.put("nodes", b"n1", b"good")?;
+    /// let snapshot = db.persist()?;
+    /// db.put("nodes", b"n1", b"bad")?;
+    /// let target = temp.path().join("backup");
+    /// db.backup_snapshot_to(&target, snapshot.id, BackupOptions::new())?;
+    /// assert_eq!(&*Db::open(&target)?.get("nodes", b"n1")?.unwrap(), b"good");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::backup_to`], and [`BackupError::Snapshot`].
+    pub fn backup_snapshot_to(
+        &self,
+        dir: impl AsRef<Path>,
+        id: u64,
+        options: BackupOptions,
+    ) -> Result<BackupReport, BackupError> {
+        let dir = dir.as_ref();
+        let known: Vec<u64> = self.snapshots().iter().map(|info| info.id).collect();
+        if !known.contains(&id) {
+            return Err(SnapshotError::Missing { id, known }.into());
+        }
+        let verify = options.verify;
+        let mut report = self.backup_to(dir, options.verify(false))?;
+        let source = self.options();
+        let target = Options::new()
+            .vfs(Arc::clone(&source.vfs))
+            .segment_len(source.segment_len)
+            .inline_maintenance(source.inline_maintenance)
+            .compaction(CompactionOptions::manual())
+            .create(false);
+        let target = target.open(dir)?;
+        let rollback = target.rollback_to(id)?;
+        target.drop_snapshot(rollback.undo.id)?;
+        report.seqno = target.stats().next_seqno;
+        target.close().map_err(SnapshotError::Write)?;
+        if verify {
+            self.verify_backup(dir)?;
+        }
+        Ok(report)
+    }
+}
