@@ -218,6 +218,7 @@ mod tests {
     fn needed_tombstones_wait_for_what_they_hide() {
         let mut segments = [segment(1, 900), segment(2, 0)];
         segments[1].tombstones = 950;
+        segments[1].has_old_puts = false;
         assert_eq!(choose(&segments, 0, &POLICY).expect("unexamined").inputs, [2]);
         segments[1].tombstones_are_needed = true;
         segments[1].is_log = false;
