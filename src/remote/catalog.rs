@@ -105,7 +105,9 @@ fn parse_entry(line: &str) -> Option<Entry> {
 }
 
 fn parse_sum(text: &str) -> Option<u128> {
-    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+    // As it was written: no sign, no capitals.
+    let is_plain = text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    (text.len() == 32 && is_plain).then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
 fn hex(bytes: &[u8]) -> String {
