@@ -675,3 +675,68 @@ fn tail_prints_batches_and_goes_on_anywhere() {
     follower.kill().unwrap();
     follower.wait().unwrap();
 }
+
+/// Goal: damage is named by `check`, shown by `inspect`, repaired by `repair`, and what it cost is
+/// said each time. Method: one bit of a stored text, then the manifest gone.
+#[test]
+fn damage_is_checked_inspected_and_repaired() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for (name, text) in [("one.txt", "the first text"), ("two.txt", "the second text")] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    ingest(dir, &["one.txt", "two.txt", "--batch", "1"]);
+    let whole = ok(dir, &["dump", "store"]);
+    assert!(ok(dir, &["repair", "store"]).ends_with("ok: nothing to repair\n"));
+    assert!(!dir.join("store/quarantine").exists());
+    let seen: Value = serde_json::from_str(&ok(dir, &["inspect", "store", "--json"])).unwrap();
+    let id = seen["segments"][0]["id"].to_string();
+    let file = seen["segments"][0]["file"].as_str().unwrap().to_owned();
+    let items = json_lines(&ok(dir, &["inspect", "store", &id, "--json"]));
+    let hit = items
+        .iter()
+        .find(|item| item["kind"] == "put" && item.to_string().contains("the first text"));
+    let (offset, seqno) = (hit.unwrap()["offset"].clone(), hit.unwrap()["seqno"].clone());
+    let key = hit.unwrap()["key"].as_str().unwrap().to_owned();
+    let place = format!("{id}:{offset}");
+    let shown = ok(dir, &["inspect", "store", &place, "--limit", "1"]);
+    assert!(shown.contains(&key) && shown.contains("put"), "{shown}");
+    assert!(ok(dir, &["inspect", "store"]).contains("docstore/data"));
+    complains(dir, &["inspect", "store", "999"], 1);
+    complains(dir, &["inspect", "store", "x"], 2);
+
+    let path = dir.join(&file);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(14).position(|w| w == b"the first text").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let checked = siltstone(dir, &["check", "store", "--json", "--rate", "100"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(stdout(&checked).contains(&file), "{}", stdout(&checked));
+    let dry = siltstone(dir, &["repair", "store", "--dry-run", "--json"]);
+    assert_eq!(fs::read(&path).unwrap(), bytes, "a dry run changes nothing");
+    let shown = ok(dir, &["inspect", "store", &place, "--limit", "1"]);
+    assert!(shown.contains("DAMAGE"), "{shown}");
+    let repaired = siltstone(dir, &["repair", "store", "--json"]);
+    assert_eq!((dry.status.code(), repaired.status.code()), (Some(1), Some(1)));
+    let [dry, repaired]: [Value; 2] =
+        [dry, repaired].map(|output| serde_json::from_str(&stdout(&output)).unwrap());
+    assert_eq!(dry["lost"], repaired["lost"]);
+    let lost = &repaired["lost"][0];
+    assert_eq!((&lost["seqno"], lost["key"].as_str()), (&seqno, Some(key.as_str())));
+    let kept = dir.join(repaired["quarantined"][0].as_str().unwrap());
+    assert_eq!(fs::read(kept).unwrap(), bytes);
+    assert!(dir.join(repaired["report_file"].as_str().unwrap()).exists());
+    ok(dir, &["check", "store"]);
+    let left = ok(dir, &["dump", "store"]);
+    assert_eq!(left.lines().count() + 1, whole.lines().count(), "one key is lost");
+    let again = ok(dir, &["repair", "store"]);
+    assert!(again.contains("an earlier repair has left"), "{again}");
+
+    fs::remove_file(dir.join("store/MANIFEST")).unwrap();
+    let line = complains(dir, &["get", "store", "docstore/data", "k"], 2);
+    assert!(line.contains("siltstone"), "{line}");
+    ok(dir, &["repair", "store"]);
+    assert_eq!(ok(dir, &["dump", "store"]), left);
+    complains(dir, &["repair", "nowhere"], 2);
+}

@@ -7,7 +7,9 @@ use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, key_field, object, plural};
 use super::{Outcome, StoreArg};
-use crate::engine::{CheckOptions, CheckReport, Db, Defect, OpenError, Options};
+use crate::engine::{
+    CheckOptions, CheckReport, Db, Defect, OpenError, Options, RepairOptions, repair,
+};
 use crate::kv::{Map, Value};
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +37,7 @@ pub(super) fn look(dir: &Path, rate: Option<u64>) -> Result<(CheckReport, Vec<St
     let (report, notes) = match opened {
         Ok(db) => (check(&db, rate)?, db.recovery_report().notes.clone()),
         // Damage so bad that the open refuses is what was asked for.
-        Err(OpenError::Corrupt(defect)) => (damaged(defect.into()), Vec::new()),
+        Err(OpenError::Corrupt(defect)) => (damaged(dir, defect.into()), Vec::new()),
         Err(e) => return Err(e.into()),
     };
     Ok((report, notes.iter().map(ToString::to_string).collect()))
@@ -57,9 +59,14 @@ fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
     Ok(db.check_with(options)?)
 }
 
-/// The report on a store that cannot be opened.
-fn damaged(defect: Defect) -> CheckReport {
-    CheckReport { defect_count: 1, defects: vec![defect], ..CheckReport::default() }
+/// The report on a store that cannot be opened: what the open refused, and everything else that a
+/// repair would find.
+fn damaged(dir: &Path, refused: Defect) -> CheckReport {
+    let found = repair(dir, &RepairOptions::new().dry_run(true));
+    let mut defects = found.map(|report| report.damage).unwrap_or_default();
+    defects.retain(|d| d.file != refused.file || d.offset != refused.offset);
+    defects.insert(0, refused);
+    CheckReport { defect_count: defects.len() as u64, defects, ..CheckReport::default() }
 }
 
 pub(super) fn print(

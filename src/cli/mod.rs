@@ -19,6 +19,7 @@ mod dump;
 mod failure;
 mod get;
 mod ingest;
+mod inspect;
 mod list;
 mod output;
 mod repair;
@@ -62,6 +63,8 @@ enum Verb {
     Snapshots(snapshots::Args),
     /// Print what the store holds and what it costs
     Stats(stats::Args),
+    /// Show segments, frames and records as they stand in the files, damaged or not
+    Inspect(inspect::Args),
     /// Make a damaged store one that opens; exit code 1 if something is lost
     Repair(repair::Args),
     /// Verify every byte; exit code 1 if there is damage
@@ -118,6 +121,7 @@ pub fn run() -> ExitCode {
         Verb::Dump(args) => dump::run(args, &mut out),
         Verb::Snapshots(args) => snapshots::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
+        Verb::Inspect(args) => inspect::run(args, &mut out),
         Verb::Repair(args) => repair::run(args, &mut out),
         Verb::Check(args) => check::run(args, &mut out),
         Verb::Compact(args) => compact::run(args, &mut out),

@@ -63,8 +63,9 @@ pub use range::{Range, RangeError};
 pub use read::ValueRef;
 pub use recovery::{Case, Decision, Note, RecoveryReport};
 pub use repair::{
-    After, IncompleteBatch, LostKey, LostRange, LostRecord, RecordKind, RepairError, RepairOptions,
-    RepairReport, UnsureRecord, repair,
+    After, IncompleteBatch, InspectedRecord, InspectedSegment, Inspection, Item, LostKey,
+    LostRange, LostRecord, RecordKind, RepairError, RepairOptions, RepairReport, UnsureRecord,
+    inspect, inspect_segment, repair,
 };
 pub use rollback::Rollback;
 pub use snapshot::Snapshot;

@@ -24,6 +24,7 @@
 //! thing. Nothing of the engine ever reads or removes these files, but for their names.
 
 mod batches;
+mod inspect;
 mod plan;
 mod report;
 mod survey;
@@ -35,7 +36,9 @@ use std::path::Path;
 use super::db::Db;
 use super::open::take_lock;
 use super::options::Options;
+use crate::format::record::Kind;
 
+pub use inspect::{InspectedRecord, InspectedSegment, Inspection, Item, inspect, inspect_segment};
 pub use report::{
     After, IncompleteBatch, LostKey, LostRange, LostRecord, RecordKind, RepairError, RepairOptions,
     RepairReport, UnsureRecord,
@@ -111,5 +114,16 @@ fn prove(dir: &Path, options: &RepairOptions, report: &RepairReport) -> Result<(
     match check.defects.first() {
         Some(defect) => Err(failed(defect.to_string())),
         None => Ok(()),
+    }
+}
+
+/// What a record of this kind does.
+fn kind_of(kind: Kind) -> RecordKind {
+    match kind {
+        Kind::Put => RecordKind::Put,
+        Kind::Delete => RecordKind::Delete,
+        Kind::Clear => RecordKind::Clear,
+        Kind::CreateCollection => RecordKind::CreateCollection,
+        Kind::Configure => RecordKind::Configure,
     }
 }

@@ -10,6 +10,7 @@ use super::super::recovery::RecoveryReport;
 use super::super::segments::Segment;
 use super::super::tail::{TailStart, scan_tail};
 use super::batches::{cut_torn_end, drop_given_up, incomplete};
+use super::kind_of;
 use super::report::{
     After, LostKey, LostRange, LostRecord, RecordKind, RepairError, RepairOptions, RepairReport,
     UnsureRecord,
@@ -519,6 +520,7 @@ impl Draft<'_> {
             (state.sealed_next, state.watermark) = (next, next);
         }
         let leftovers = survey.leftovers;
+        report.replaced.clone_from(&remove);
         Ok(Plan {
             store: survey.store,
             state,
@@ -548,14 +550,4 @@ fn kept(found: &Found) -> Vec<Hint> {
     records.sort_by_key(|hint| hint.seqno);
     records.dedup_by_key(|hint| hint.seqno);
     records
-}
-
-fn kind_of(kind: Kind) -> RecordKind {
-    match kind {
-        Kind::Put => RecordKind::Put,
-        Kind::Delete => RecordKind::Delete,
-        Kind::Clear => RecordKind::Clear,
-        Kind::CreateCollection => RecordKind::CreateCollection,
-        Kind::Configure => RecordKind::Configure,
-    }
 }

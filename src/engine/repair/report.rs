@@ -203,7 +203,9 @@ pub struct RepairReport {
     pub notes: Vec<String>,
     /// Records of damaged segments that were kept.
     pub kept_records: u64,
-    /// Files that were replaced or taken out, each kept in the quarantine byte for byte.
+    /// Files that were taken out of the store: what is whole of them is in those that were written.
+    pub replaced: Vec<PathBuf>,
+    /// Damaged files, each kept in the quarantine byte for byte.
     pub quarantined: Vec<PathBuf>,
     /// Segments that were written.
     pub written: Vec<PathBuf>,
@@ -241,6 +243,9 @@ impl RepairReport {
     }
 }
 
+/// How a line of a report starts that names a file that is replaced: a second repair reads it.
+pub(super) const REPLACED: &str = "replaced: ";
+
 /// The report in words, a line for each thing; what the report file holds.
 impl fmt::Display for RepairReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -268,6 +273,9 @@ impl fmt::Display for RepairReport {
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
+        }
+        for file in &self.replaced {
+            writeln!(f, "{REPLACED}{}", file.display())?;
         }
         for file in &self.quarantined {
             writeln!(f, "quarantined: {}", file.display())?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::check::Defect;
 use super::super::error::Corruption;
 use super::super::open::random_id;
-use super::report::RepairError;
+use super::report::{REPLACED, RepairError};
 use super::{QUARANTINE, is_report_of};
 use crate::format::checksum;
 use crate::format::hint::{HINT_LEN, Hint, hash_seed};
@@ -311,17 +311,35 @@ impl Surveyor<'_> {
             let Some(ids) = is_report_of(&name) else { continue };
             self.out.earlier_reports.push(quarantine.join(&name));
             let state = &self.manifest.state;
-            let leftover =
-                |id: &u64| ids.contains(id) && !state.segments.iter().any(|s| s.id == *id);
-            if self.is_prefix_whole && state.next_segment >= ids.end {
+            let is_listed = |id: u64| state.segments.iter().any(|s| s.id == id);
+            let written = self.headers.keys().copied().filter(|id| ids.contains(id));
+            let written: Vec<u64> = written.filter(|id| !is_listed(*id)).collect();
+            // A repair that ended has left a manifest that has given out its ids.
+            let is_before = self.is_prefix_whole && state.next_segment <= ids.start;
+            let is_after = self.is_prefix_whole && state.next_segment >= ids.end;
+            let is_killed = is_before || (!is_after && self.was_killed(&quarantine.join(&name))?);
+            if written.is_empty() || !is_killed {
                 continue;
             }
-            for id in self.headers.keys().copied().filter(leftover).collect::<Vec<_>>() {
+            for id in written {
                 self.headers.remove(&id);
                 self.out.leftovers.push(self.dir.join(file_name(id)));
             }
         }
         Ok(())
+    }
+
+    /// True if the repair with this report did not end: what it was to replace is all there. If
+    /// some of that is gone, what it has written is needed, listed or not.
+    fn was_killed(&self, report: &Path) -> Result<bool, RepairError> {
+        let text = read_file(self.vfs, report)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let replaced = text.lines().filter_map(|line| line.strip_prefix(REPLACED));
+        let ids: Vec<Option<u64>> = replaced
+            .map(|path| parse_file_name(path.rsplit(['/', '\\']).next().unwrap_or_default()))
+            .collect();
+        let is_there = |id: &Option<u64>| id.is_some_and(|id| self.headers.contains_key(&id));
+        Ok(!ids.is_empty() && ids.iter().all(is_there))
     }
 
     /// True if the segment file `id`, which is not listed, is to be dealt with.

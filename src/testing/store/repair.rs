@@ -138,8 +138,35 @@ impl RepairTest {
         if again.is_changed {
             return Err(told(Violation(format!("a second repair changes something: {again}"))));
         }
+        if (outcomes.lossless + outcomes.lossy).is_multiple_of(8) {
+            self.judge_without_manifest(&sim).map_err(told)?;
+        }
         *(if report.is_lossless() { &mut outcomes.lossless } else { &mut outcomes.lossy }) += 1;
         Ok(())
+    }
+
+    /// A repaired store must bear the loss of its manifest as any other does.
+    fn judge_without_manifest(&self, sim: &SimVfs) -> Result<(), Violation> {
+        let read = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+            let disk = SimVfs::with_files(files);
+            let db = Specimen::open_on(&disk).map_err(|e| Violation(e.to_string()))?;
+            contents_of(&db).map_err(|e| Violation(e.to_string()))
+        };
+        let mut files = sim.snapshot();
+        let before = read(&files)?;
+        files.retain(|path, _| !path.ends_with("MANIFEST"));
+        let again = SimVfs::with_files(&files);
+        let options = RepairOptions::new().vfs(Arc::new(again.clone()));
+        match repair(Specimen::DIR, &options) {
+            Ok(report) if read(&again.snapshot())? != before => {
+                let what = "a repaired store without its manifest loses what it held";
+                Err(Violation(format!("{what}\n{report}")))
+            }
+            Ok(_) => Ok(()),
+            // There was nothing in it.
+            Err(RepairError::Missing { .. }) if before.is_empty() => Ok(()),
+            Err(e) => Err(Violation(format!("the repair without a manifest failed: {e}"))),
+        }
     }
 
     /// Each damaged file must be in the quarantine, byte for byte, and the report beside them.
