@@ -117,6 +117,14 @@ mod registry {
         ReadNotVerified,
         /// A key that is damaged is taken for another one: its record is not found.
         DamagedKeyIsAbsent,
+        /// An open goes on from a checkpoint and forgets what the log holds after it.
+        CheckpointTrustedOverLog,
+        /// A checkpoint is renamed into place before its bytes are synced.
+        CheckpointRenamedBeforeSync,
+        /// A checkpoint is put in place before the log that it speaks of is durable.
+        CheckpointBeforeLog,
+        /// What compaction has moved since a checkpoint is not found again.
+        RelocationSkipped,
         /// A clear forgets that older records of its collection are gone when the store is
         /// reopened.
         ClearForgottenOnReplay,

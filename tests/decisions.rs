@@ -52,6 +52,9 @@ fn bring_about(case: Case) -> SimVfs {
             // Sixteen digits that were given out long ago.
             files.insert(sealed.path("0000000000000000.seg"), files[&first].clone());
         }
+        Case::IgnoredCheckpoint => {
+            files.insert(sealed.path("CHECKPOINT"), b"not of this store".to_vec());
+        }
         Case::EpochAhead | Case::UnlistedSegment => return with_old_manifest(case),
         Case::Gap | Case::IncompleteBatch => return crash_with(case),
         case => panic!("nobody knows how to bring {case:?} about"),

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
-    BackupTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes, RepairOutcomes,
-    RepairTally, RepairTest, RollbackTest, Specimen, Violation,
+    BackupTest, CheckpointTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes,
+    RepairOutcomes, RepairTally, RepairTest, RollbackTest, Specimen, Violation,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{CollectionOptions, Durability, Options, Update, WriteBatch};
@@ -110,6 +110,12 @@ fn backups() -> Result<(), Violation> {
     (1..24).try_for_each(|seed| test.crash(seed))
 }
 
+/// Stores that are opened from a checkpoint.
+fn checkpoints() -> Result<(), Violation> {
+    let mut test = CheckpointTest::default();
+    (1..80).try_for_each(|seed| test.run(seed))
+}
+
 /// Records that expire and values that are compressed.
 fn lifetimes() -> Result<(), Violation> {
     for seed in 1..40 {
@@ -194,10 +200,11 @@ fn orders() -> Result<(), Violation> {
 }
 
 type Probe = (&'static str, fn() -> Result<(), Violation>);
-const PROBES: [Probe; 11] = [
+const PROBES: [Probe; 12] = [
     ("full disk", full_disk),
     ("updates", updates),
     ("orders", orders),
+    ("checkpoints", checkpoints),
     ("crashes", crashes),
     ("lifetimes", lifetimes),
     ("damage", damage),

@@ -69,7 +69,7 @@ impl Tally {
     }
 
     /// Everything, as it is now.
-    fn all(&self) -> Vec<(Arc<Segment>, u64, u64)> {
+    pub(super) fn all(&self) -> Vec<(Arc<Segment>, u64, u64)> {
         self.0.lock().values().cloned().collect()
     }
 
@@ -98,6 +98,11 @@ impl CollectionState {
     /// The index as of now.
     pub(super) fn index(&self) -> Arc<Index> {
         Arc::clone(&self.index.read())
+    }
+
+    /// The options as of now, and the sequence number of the record that set them.
+    pub(super) fn configured(&self) -> (u64, CollectionOptions) {
+        *self.options.read()
     }
 
     /// The options as of now.
@@ -132,6 +137,20 @@ impl CollectionState {
     pub(super) fn sub_live(&self, segment: &Segment, len: u64) {
         segment.sub_live(len, 1);
         self.live.sub(segment, len, 1);
+    }
+
+    /// Counts records of `segment` as live that the segment itself counts already.
+    pub(super) fn restore_live(&self, segment: &Arc<Segment>, bytes: u64, records: u64) {
+        self.live.add(segment, bytes, records);
+    }
+
+    /// Counts what became live in `segment`, less what died.
+    pub(super) fn change_live(&self, segment: &Arc<Segment>, bytes: i64, records: i64) {
+        let part = |n: i64| u64::try_from(n).unwrap_or(0);
+        self.add_live(segment, part(bytes), part(records));
+        let (bytes, records) = (part(bytes.saturating_neg()), part(records.saturating_neg()));
+        segment.sub_live(bytes, records);
+        self.live.sub(segment, bytes, records);
     }
 
     /// What is live: bytes and records by segment.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::catalog::Catalog;
+use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::compaction::Control;
 use super::durable::DurableSnapshots;
@@ -66,6 +67,7 @@ pub(super) struct Core {
     pub(super) points: Points,
     pub(super) snapshots: DurableSnapshots,
     pub(super) compaction: Control,
+    pub(super) checkpoints: Checkpoints,
     pub(super) sync: Syncer,
     pub(super) feed: FeedSignal,
     pub(super) poison: Poison,

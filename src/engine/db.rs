@@ -303,6 +303,29 @@ impl Db {
         self.inner.core.compact_all()
     }
 
+    /// Writes the index to a checkpoint now, so that the next open loads it and replays only what
+    /// is written from now on. Writes and reads go on meanwhile; compaction waits. True if one was
+    /// written; false if a compaction that goes on, or is paused in the middle, does not let it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let db = siltstone::Options::new().checkpoint_every(0).open(dir.path())?;
+    /// db.put("nodes", b"n1", b"some text")?;
+    /// assert!(db.checkpoint()?);
+    /// db.close()?;
+    /// let db = siltstone::Db::open(dir.path())?;
+    /// assert!(db.recovery_report().checkpoint.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; the store is as it was, and the last checkpoint too.
+    pub fn checkpoint(&self) -> Result<bool, WriteError> {
+        self.inner.core.checkpoint()
+    }
+
     /// Has compaction wait where it is, and begin nothing, until [`Db::resume_compaction`].
     pub fn pause_compaction(&self) {
         self.inner.core.compaction.pause(true);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::catalog::CollectionState;
+use super::checkpoint::{Base, Stop};
 use super::clock;
 use super::core::Core;
 use super::durable;
@@ -52,6 +53,24 @@ struct Loaded {
     is_replayed: bool,
 }
 
+/// What the checkpoint knows of the records of a segment.
+#[derive(Default)]
+struct Known {
+    /// They are in it, as far as they are below `from`. Else those are in it that were moved here.
+    is_saved: bool,
+    /// Its sequence number.
+    from: u64,
+}
+
+impl Known {
+    fn of(base: Option<&Base>, segment: &Segment) -> Self {
+        base.map_or_else(Self::default, |base| Known {
+            is_saved: base.segment(segment.id).is_some(),
+            from: base.seqno,
+        })
+    }
+}
+
 /// What became live or was pinned in each segment, gathered by one thread.
 #[derive(Default)]
 struct Counts {
@@ -61,7 +80,7 @@ struct Counts {
 impl Core {
     /// Fills catalog, index, and what is kept for snapshots.
     pub(super) fn load(&self, sources: &[Source]) -> Result<(), OpenError> {
-        let survey = self.survey(sources)?;
+        let survey = self.survey(sources, None)?;
         let points = self.load_snapshots(&survey)?;
         let mut collections = HashMap::new();
         for (id, (puts, cleared)) in &survey.collections {
@@ -75,11 +94,66 @@ impl Core {
             let is_replayed = points.iter().any(|p| p.seqno <= *cleared);
             collections.insert(*id, Loaded { state, cleared: *cleared, is_replayed });
         }
-        let threads = self.load_threads(survey.records);
-        if threads <= 1 {
-            return self.load_part(sources, &collections, &points, (0, 1));
+        self.load_parts(sources, &collections, &points, (survey.records, 0))
+    }
+
+    /// As [`Core::load`], on top of a checkpoint.
+    pub(super) fn load_onto(&self, sources: &[Source], base: &Base) -> Result<(), Stop> {
+        let is_strange = |(segment, hints): &&Source| {
+            let known = Known::of(Some(base), segment);
+            let is_before = hints.get(0).is_some_and(|hint| hint.seqno < known.from);
+            segment.kind == SegmentKind::Log && is_before && !known.is_saved
+        };
+        if let Some((segment, _)) = sources.iter().find(is_strange) {
+            return Err(Stop::Ignored(format!("it does not know segment {}", segment.id)));
         }
-        let part = |part| self.load_part(sources, &collections, &points, (part, threads));
+        let restored = self.restore(base)?;
+        let mut survey = self.survey(sources, Some(base))?;
+        self.relocate(base, sources, &restored)?;
+        for state in self.catalog.all() {
+            let is_recorded = survey.system.contains_key(&durable::listed_key(state.id));
+            state.is_listed.fetch_or(is_recorded, Ordering::AcqRel);
+            state.is_listed_for_good.store(is_recorded, Ordering::Release);
+        }
+        // Dropped since: their records were not moved.
+        survey.system.retain(|_, (_, location)| location.is_none_or(|l| !base.is_gone(l)));
+        let points = self.load_snapshots(&survey)?;
+        // Snapshots that are no more hand on what they keep.
+        for point in &restored.points {
+            self.release_point(point);
+        }
+        let points: Vec<_> = points.into_iter().filter(|p| self.points.is_held(p)).collect();
+        let mut collections = HashMap::new();
+        for (id, (puts, cleared)) in &survey.collections {
+            let Some(state) = self.catalog.by_id(*id) else {
+                return Err(self.refuse_unknown(*id, sources).into());
+            };
+            state.is_listed.fetch_or(*puts > 0, Ordering::AcqRel);
+            let is_replayed = points.iter().any(|p| p.seqno <= *cleared);
+            if *cleared > 0 && !is_replayed {
+                state.clear();
+            }
+            collections.insert(*id, Loaded { state, cleared: *cleared, is_replayed });
+        }
+        if planted!(CheckpointTrustedOverLog) {
+            return Ok(());
+        }
+        Ok(self.load_parts(sources, &collections, &points, (survey.records, base.seqno))?)
+    }
+
+    /// Applies the records from the sequence number `from` on, of `records` in all.
+    fn load_parts(
+        &self,
+        sources: &[Source],
+        collections: &HashMap<u32, Loaded>,
+        points: &[Arc<Point>],
+        (records, from): (usize, u64),
+    ) -> Result<(), OpenError> {
+        let threads = self.load_threads_for(records / RECORDS_PER_THREAD_MIN + 1);
+        if threads <= 1 {
+            return self.load_part(sources, collections, points, (0, 1, from));
+        }
+        let part = |part| self.load_part(sources, collections, points, (part, threads, from));
         let part = &part;
         let loaded = crossbeam::thread::scope(|scope| {
             let others: Vec<_> =
@@ -110,20 +184,23 @@ impl Core {
         refuse(Case::Inconsistent, path, offset, what)
     }
 
-    fn load_threads(&self, records: usize) -> usize {
+    /// How many threads share what would keep `useful` of them busy.
+    pub(super) fn load_threads_for(&self, useful: usize) -> usize {
         if self.options.inline_maintenance {
             return 1;
         }
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let asked = self.options.open_threads;
         let threads = if asked == 0 { cores() } else { asked };
-        threads.min(records / RECORDS_PER_THREAD_MIN + 1)
+        threads.min(useful)
     }
 
     /// Counts records and enters the collections into the catalog.
-    fn survey(&self, sources: &[Source]) -> Result<Survey, OpenError> {
+    fn survey(&self, sources: &[Source], base: Option<&Base>) -> Result<Survey, OpenError> {
         let mut survey = Survey::default();
+        survey.system.extend(base.iter().flat_map(|base| base.facts()));
         for (segment, hints) in sources {
+            let known = Known::of(base, segment);
             survey.records += hints.len();
             let (mut puts, mut bytes) = (0, 0);
             let mut last = (u32::MAX, 0);
@@ -135,10 +212,10 @@ impl Core {
                     continue;
                 }
                 if hint.kind != Kind::Put {
-                    self.survey_other(segment, &hint, &mut survey)?;
+                    self.survey_other(segment, &hint, &known, &mut survey)?;
                 }
                 if hint.collection == SYSTEM_COLLECTION && hint.kind.has_key() {
-                    self.survey_system(segment, &hint, &mut survey)?;
+                    self.survey_system(segment, &hint, &known, &mut survey)?;
                     if hint.kind == Kind::Put {
                         puts += 1;
                         survey.collections.entry(SYSTEM_COLLECTION).or_default().0 += 1;
@@ -169,8 +246,14 @@ impl Core {
         &self,
         segment: &Arc<Segment>,
         hint: &Hint,
+        known: &Known,
         survey: &mut Survey,
     ) -> Result<(), OpenError> {
+        segment.written.count(hint);
+        let is_before = hint.seqno < known.from;
+        if is_before && known.is_saved {
+            return Ok(());
+        }
         if hint.kind == Kind::CreateCollection {
             self.restore_collection(segment, hint)?;
             segment.add_live(hint.len, 0);
@@ -179,9 +262,8 @@ impl Core {
             survey.configured.push((Arc::clone(segment), *hint));
             segment.add_live(hint.len, 0);
         }
-        segment.written.count(hint);
         let entry = survey.collections.entry(hint.collection).or_default();
-        if hint.kind == Kind::Clear {
+        if hint.kind == Kind::Clear && !is_before {
             entry.1 = entry.1.max(hint.seqno);
         }
         Ok(())
@@ -192,14 +274,28 @@ impl Core {
         &self,
         segment: &Arc<Segment>,
         hint: &Hint,
+        known: &Known,
         survey: &mut Survey,
     ) -> Result<(), OpenError> {
+        let is_before = hint.seqno < known.from;
+        if is_before && known.is_saved {
+            return Ok(());
+        }
         let refused = |what| refuse(Case::Inconsistent, &segment.path, hint.offset, what);
         let location = Location::new(segment.slot, hint.offset)
             .ok_or_else(|| refused("hint points outside of its segment"))?;
         let found = self.read_in(segment, hint.offset)?;
         self.check_intact(&found)?;
         let location = (hint.kind == Kind::Put).then_some(location);
+        if is_before {
+            // It was moved: the checkpoint has it, or it was overwritten before.
+            if let Some(entry) = survey.system.get_mut(found.key())
+                && entry.0 == hint.seqno
+            {
+                entry.1 = location;
+            }
+            return Ok(());
+        }
         let entry = survey.system.entry(found.key().to_vec()).or_insert((0, None));
         if hint.seqno >= entry.0 {
             *entry = (hint.seqno, location);
@@ -249,7 +345,7 @@ impl Core {
         sources: &[Source],
         collections: &HashMap<u32, Loaded>,
         points: &[Arc<Point>],
-        (part, parts): (usize, usize),
+        (part, parts, from): (usize, usize, u64),
     ) -> Result<(), OpenError> {
         let mut counts = Counts::default();
         let mut later = points.iter().peekable();
@@ -261,6 +357,9 @@ impl Core {
         for (segment, hint) in Replay::new(sources) {
             while let Some(next) = later.next_if(|p| p.seqno <= hint.seqno) {
                 point = Some(next);
+            }
+            if hint.seqno < from {
+                continue;
             }
             let is_clear = hint.kind == Kind::Clear;
             if !hint.kind.has_key() && !is_clear {
@@ -310,9 +409,8 @@ impl Core {
             counts.add(in_id, of, live);
         }
         for ((id, _), (segment, bytes, records)) in counts.live {
-            let count = |n| u64::try_from(n).unwrap_or(0);
             if let (Some(loaded), true) = (collections.get(&id), bytes != 0 || records != 0) {
-                loaded.state.add_live(&segment, count(bytes), count(records));
+                loaded.state.change_live(&segment, bytes, records);
             }
         }
         Ok(())
@@ -320,12 +418,14 @@ impl Core {
 
     /// Clears a collection in the middle of the history, for snapshots that know it as it was.
     fn load_clear(&self, loaded: &Loaded, point: Option<&Arc<Point>>, counts: &mut Counts) {
-        let id = loaded.state.id;
-        let live = counts.take(id);
-        if let Some(point) = point {
-            point.keep_all(id, &loaded.state.index(), None, &live);
+        let state = &loaded.state;
+        for (segment, bytes, records) in counts.take(state.id) {
+            state.change_live(&segment, bytes, records);
         }
-        loaded.state.clear();
+        if let Some(point) = point {
+            point.keep_all(state.id, &state.index(), None, &state.live());
+        }
+        state.clear();
     }
 
     /// Applies one record.
@@ -381,9 +481,9 @@ impl Core {
         sources: &[Source],
     ) {
         let Some(segment) = self.segments.get(old) else { return };
-        let seqno = || {
-            let (_, hints) = sources.iter().find(|(s, _)| Arc::ptr_eq(s, &segment))?;
-            hints.seqno_at(old.offset())
+        let seqno = || match sources.iter().find(|(s, _)| Arc::ptr_eq(s, &segment)) {
+            Some((_, hints)) => hints.seqno_at(old.offset()),
+            None => segment.seqno_at(old.offset()),
         };
         let is_below = segment.next.load(Ordering::Relaxed) <= point.seqno
             || (segment.first.load(Ordering::Relaxed) < point.seqno
@@ -403,11 +503,7 @@ impl Counts {
     }
 
     /// Takes out what is live of one collection.
-    fn take(&mut self, collection: u32) -> Vec<(Arc<Segment>, u64, u64)> {
-        let taken = self.live.extract_if(|(id, _), _| *id == collection);
-        let count = |n| u64::try_from(n).unwrap_or(0);
-        taken
-            .map(|(_, (segment, bytes, records))| (segment, count(bytes), count(records)))
-            .collect()
+    fn take(&mut self, collection: u32) -> Vec<(Arc<Segment>, i64, i64)> {
+        self.live.extract_if(|(id, _), _| *id == collection).map(|(_, entry)| entry).collect()
     }
 }

@@ -129,6 +129,11 @@ impl ManifestFile {
         Ok(ManifestFile { path, file: Some(file), salt, end: bytes.len() as u64, state, next_id })
     }
 
+    /// Its length.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// An id for a new segment; none is given out twice.
     pub(super) fn take_id(&mut self) -> u64 {
         let id = self.next_id.max(self.state.next_segment);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use super::catalog::Catalog;
+use super::checkpoint::{Base, Checkpoints, ManifestView, Stop};
 use super::clock::Clock;
 use super::compaction::Control;
 use super::core::{Core, Log};
@@ -28,9 +29,11 @@ use super::options::Options;
 use super::points::Points;
 use super::poison::Poison;
 use super::recovery::{Case, HintSource, RecoveryReport, judge_unlisted, refuse};
+use super::replay::Source;
 use super::segments::SegmentTable;
 use super::sync::Syncer;
 use super::tail::TailScan;
+use crate::format::checkpoint;
 use crate::format::hint::hash_seed;
 use crate::format::manifest::{Edit, FILE_NAME, Manifest, State};
 use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId, parse_file_name};
@@ -72,15 +75,11 @@ impl Core {
         let state = read.state.clone();
         let file = ManifestFile::read_only(dir, read.state);
         let mut core = Core::new(dir, options, read.store, file, None);
-        let mut recovered =
-            core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
-        let sources = recovered.take_sources();
-        core.load(&sources)?;
-        core.keep_tail_hints(sources);
-        core.log.get_mut().next_seqno = recovered.tail.next_seqno;
-        *core.applied.get_mut() = recovered.tail.next_seqno;
+        let (tail, _) = core.recover_and_load(&state, read.end, &mut report)?;
+        core.log.get_mut().next_seqno = tail.next_seqno;
+        *core.applied.get_mut() = tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
-        report.clean = state.is_clean && report.notes.is_empty();
+        report.clean = state.is_clean && report.is_quiet();
         core.report = report;
         Ok(Arc::new(core))
     }
@@ -154,10 +153,7 @@ impl Core {
         let store = read.store;
         let view = ManifestFile::read_only(dir, read.state.clone());
         let mut core = Core::new(dir, options, store, view, Some(lock));
-        let mut recovered =
-            core.recover(&state.segments, state.watermark, state.sealed_next, &mut report)?;
-        let sources = recovered.take_sources();
-        core.load(&sources)?;
+        let (tail, has_bad_checkpoint) = core.recover_and_load(&state, read.end, &mut report)?;
         core.epoch = state.epoch.checked_add(1).ok_or_else(|| {
             let path = dir.join(FILE_NAME);
             refuse(Case::Inconsistent, &path, 0, "the numbers of opens are used up")
@@ -167,10 +163,12 @@ impl Core {
         for path in dead {
             vfs.remove(&path).map_err(|e| IoError::new("remove", path, e))?;
         }
-        report.clean = state.is_clean && report.notes.is_empty();
-        core.settle(&recovered.tail, report.clean)?;
-        core.adopt_tail(recovered.tail)?;
-        core.keep_tail_hints(sources);
+        if has_bad_checkpoint {
+            core.remove_checkpoint()?;
+        }
+        report.clean = state.is_clean && report.is_quiet();
+        core.settle(&tail, report.clean)?;
+        core.adopt_tail(tail)?;
         core.report = report;
         Ok(Arc::new(core))
     }
@@ -250,14 +248,80 @@ impl Core {
         Ok(())
     }
 
-    /// Unsealed segments keep the hints that their footer will hold: snapshots look up the sequence
-    /// numbers of their records there.
-    fn keep_tail_hints(&self, sources: Vec<(Arc<super::segments::Segment>, HintSource)>) {
-        for (segment, hints) in sources {
-            if let (None, HintSource::Decoded(hints)) = (segment.seal(), hints) {
-                *segment.hints.lock() = hints;
+    /// Reads the segments and fills catalog, index and books: from the checkpoint, if there is one
+    /// that counts, and from the log. Returns the tail of the log, and whether there is a
+    /// checkpoint that does not count. Changes nothing on disk.
+    fn recover_and_load(
+        &mut self,
+        state: &State,
+        manifest_end: u64,
+        report: &mut RecoveryReport,
+    ) -> Result<(TailScan, bool), OpenError> {
+        let view =
+            ManifestView { segments: &state.segments, epoch: state.epoch, end: manifest_end };
+        let base = self.find_checkpoint(&view).transpose();
+        let found = base.map(|base| base.and_then(|base| self.load_base(state, &base, report)));
+        let is_ignored = match found {
+            None => false,
+            Some(Ok(tail)) => return Ok((tail, false)),
+            Some(Err(Stop::Failed(e))) => return Err(e),
+            Some(Err(Stop::Ignored(what))) => {
+                report.ignore_checkpoint(&self.dir, what);
+                self.forget_loaded();
+                true
             }
+        };
+        let mut recovered =
+            self.recover(&state.segments, state.watermark, state.sealed_next, None, report)?;
+        let sources = recovered.take_sources();
+        keep_tail_hints(&sources);
+        self.load(&sources)?;
+        let replayed = self.segments.all().iter().map(|s| s.end()).sum();
+        self.checkpoints.opened(0, replayed);
+        Ok((recovered.tail, is_ignored))
+    }
+
+    /// As [`Core::recover_and_load`], on top of a checkpoint.
+    fn load_base(
+        &self,
+        state: &State,
+        base: &Base,
+        report: &mut RecoveryReport,
+    ) -> Result<TailScan, Stop> {
+        let mut with_base = report.clone();
+        let (watermark, next) = (state.watermark, state.sealed_next);
+        let mut recovered =
+            self.recover(&state.segments, watermark, next, Some(base), &mut with_base)?;
+        if recovered.tail.next_seqno < base.seqno {
+            return Err("it reaches further than the log".into());
         }
+        let sources = recovered.take_sources();
+        keep_tail_hints(&sources);
+        self.load_onto(&sources, base)?;
+        self.segments.free_left_slots();
+        self.checkpoints.opened(base.len, base.replayed(&sources));
+        with_base.checkpoint = Some(base.seqno);
+        *report = with_base;
+        Ok(recovered.tail)
+    }
+
+    /// Forgets what was loaded on top of a checkpoint that does not count.
+    fn forget_loaded(&mut self) {
+        self.catalog = Catalog::default();
+        self.segments = SegmentTable::default();
+        self.points = Points::default();
+        self.snapshots = DurableSnapshots::default();
+        self.clock = Clock::new(self.options.time);
+    }
+
+    /// Removes a checkpoint that does not count, for good: the log goes on, and it must never look
+    /// as if it were one of the log as it is then.
+    fn remove_checkpoint(&self) -> Result<(), OpenError> {
+        let path = self.dir.join(checkpoint::FILE_NAME);
+        let vfs = &self.options.vfs;
+        vfs.remove(&path).map_err(|e| IoError::new("remove", path, e))?;
+        let synced = vfs.sync_dir(&self.dir);
+        Ok(synced.map_err(|e| IoError::new("sync directory", &self.dir, e))?)
     }
 
     fn new(
@@ -296,6 +360,7 @@ impl Core {
             points: Points::default(),
             snapshots: DurableSnapshots::default(),
             compaction: Control::default(),
+            checkpoints: Checkpoints::default(),
             sync: Syncer::default(),
             feed: FeedSignal::default(),
             poison: Poison::default(),
@@ -333,6 +398,7 @@ impl Core {
         drop(log);
         self.sync_upto(next_seqno)?;
         self.drop_prepared()?;
+        self.checkpoint_at_close();
         let end = active.as_ref().map(|active| (active.id, offset));
         let edit = Edit::Close { watermark: next_seqno, active: end };
         self.manifest.lock().append(&edit, &self.poison)?;
@@ -354,6 +420,15 @@ impl Core {
         // Not listed any more: if it stays, the next open removes it.
         let _ = self.options.vfs.remove(&unused.path);
         Ok(())
+    }
+}
+
+/// Unsealed segments keep the hints that their footer will hold.
+fn keep_tail_hints(sources: &[Source]) {
+    for (segment, hints) in sources {
+        if let (None, HintSource::Decoded(hints)) = (segment.seal(), hints) {
+            segment.hints.lock().clone_from(hints);
+        }
     }
 }
 

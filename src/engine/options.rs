@@ -11,6 +11,9 @@ use crate::limits::{SEGMENT_LEN_DEFAULT, SEGMENT_LEN_MAX, SEGMENT_LEN_MIN, SPACE
 use crate::vfs::Vfs;
 use crate::vfs::os::OsVfs;
 
+/// Bytes between two checkpoints.
+const CHECKPOINT_EVERY_DEFAULT: u64 = 64 << 20;
+
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -131,6 +134,7 @@ pub struct Options {
     pub(super) open_threads: usize,
     pub(super) retention: Retention,
     pub(super) compaction: CompactionOptions,
+    pub(super) checkpoint_every: u64,
     pub(super) store_id: Option<StoreId>,
     pub(super) time: u64,
     pub(super) dictionary_records: usize,
@@ -149,6 +153,7 @@ impl Default for Options {
             open_threads: 0,
             retention: Retention::default(),
             compaction: CompactionOptions::default(),
+            checkpoint_every: CHECKPOINT_EVERY_DEFAULT,
             store_id: None,
             time: 0,
             dictionary_records: 1000,
@@ -206,6 +211,17 @@ impl Options {
     /// Threads that load the index at open; 0 for as many as there are cores. Default: 0.
     pub fn open_threads(mut self, threads: usize) -> Self {
         self.open_threads = threads;
+        self
+    }
+
+    /// After how many bytes of log the index is written to a checkpoint in the background, so that
+    /// an open after the death of the process loads that and replays at most so many bytes and the
+    /// unsealed end of the log. A checkpoint takes 12 bytes a key; it is written after sixteen
+    /// times its own length at the earliest, whatever is asked for here, so that it adds at most a
+    /// sixteenth to what is written. One more is written at a close. Default: 64 MiB. 0: none but
+    /// by [`crate::Db::checkpoint`].
+    pub fn checkpoint_every(mut self, bytes: u64) -> Self {
+        self.checkpoint_every = bytes;
         self
     }
 

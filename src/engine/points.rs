@@ -65,6 +65,11 @@ impl Kept {
             let _ = self.cleared_keys.set(keys);
         }
     }
+
+    /// By how many keys the collection has grown between the point and the next one.
+    pub(super) fn grown(&self) -> i64 {
+        self.grown.load(Ordering::Relaxed)
+    }
 }
 
 impl Point {
@@ -80,7 +85,15 @@ impl Point {
         cleared.map(|(id, kept)| (*id, Arc::clone(kept))).collect()
     }
 
-    fn kept_or_new(&self, id: u32) -> Arc<Kept> {
+    /// Everything kept, by collection.
+    pub(super) fn all_kept(&self) -> Vec<(u32, Arc<Kept>)> {
+        let mut all: Vec<_> =
+            self.kept.read().iter().map(|(id, kept)| (*id, Arc::clone(kept))).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    pub(super) fn kept_or_new(&self, id: u32) -> Arc<Kept> {
         if let Some(kept) = self.kept(id) {
             return kept;
         }
@@ -177,6 +190,24 @@ impl Points {
         point.holds.fetch_add(1, Ordering::AcqRel);
         point.is_leaving.store(false, Ordering::Release);
         point
+    }
+
+    /// True if something stands on `point`.
+    pub(super) fn is_held(&self, point: &Arc<Point>) -> bool {
+        self.points.read().iter().any(|p| Arc::ptr_eq(p, point))
+    }
+
+    /// A hold on each point, oldest first; `None` if one is about to be taken out, whose books
+    /// are being handed over. Requires: apply lock held.
+    pub(super) fn hold_all(&self) -> Option<Vec<Arc<Point>>> {
+        let points = self.points.read().clone();
+        if points.iter().any(|p| p.is_leaving.load(Ordering::Acquire)) {
+            return None;
+        }
+        points.iter().for_each(|p| {
+            p.holds.fetch_add(1, Ordering::AcqRel);
+        });
+        Some(points)
     }
 
     /// The point before `seqno` that something stands on.

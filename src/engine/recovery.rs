@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::checkpoint::Base;
 use super::core::Core;
 use super::error::{Corruption, OpenError, ReadError};
 use super::segments::Segment;
@@ -70,6 +71,8 @@ pub enum Case {
     UnlistedSegment,
     /// The last edit of the manifest is torn.
     TornManifest,
+    /// The checkpoint is damaged, or not one of this store as it is.
+    IgnoredCheckpoint,
     /// There are segments but no manifest.
     MissingManifest,
     /// The records contradict each other.
@@ -94,7 +97,7 @@ pub enum Decision {
 
 impl Case {
     /// Every case, for tests and documentation.
-    pub const ALL: [Case; 17] = [
+    pub const ALL: [Case; 18] = [
         Case::TornTail,
         Case::Gap,
         Case::IncompleteBatch,
@@ -110,6 +113,7 @@ impl Case {
         Case::UnlistedEmptySegment,
         Case::UnlistedSegment,
         Case::TornManifest,
+        Case::IgnoredCheckpoint,
         Case::MissingManifest,
         Case::Inconsistent,
     ];
@@ -117,7 +121,7 @@ impl Case {
     /// What is done about it.
     pub fn decision(self) -> Decision {
         match self {
-            Case::TornManifest => Decision::Report,
+            Case::TornManifest | Case::IgnoredCheckpoint => Decision::Report,
             Case::TornTail | Case::Gap | Case::IncompleteBatch => Decision::Cut,
             Case::DamagedHints => Decision::Rescan,
             Case::DeadSegment | Case::UnlistedEmptySegment => Decision::Remove,
@@ -152,6 +156,7 @@ impl Case {
             Case::UnlistedEmptySegment => "unlisted empty segment",
             Case::UnlistedSegment => "unlisted segment with records",
             Case::TornManifest => "torn manifest",
+            Case::IgnoredCheckpoint => "ignored checkpoint",
             Case::MissingManifest => "missing manifest",
             Case::Inconsistent => "inconsistent records",
         }
@@ -186,8 +191,11 @@ pub struct RecoveryReport {
     pub created: bool,
     /// The store was closed in order: nothing was written after its last close.
     pub clean: bool,
-    /// Sealed segments, loaded from their hints.
+    /// Sealed segments, loaded from their hints or from the checkpoint.
     pub sealed_segments: u64,
+    /// The sequence number of the checkpoint that the index was loaded from: only what is not below
+    /// it was replayed. `None` if there was none, or it was ignored.
+    pub checkpoint: Option<u64>,
     /// Unsealed segments, read frame by frame.
     pub tail_segments: u64,
     /// Records that the tail held.
@@ -206,6 +214,11 @@ impl RecoveryReport {
     /// The notes that say that bytes were cut off.
     pub fn cuts(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter().filter(|n| n.case.decision() == Decision::Cut)
+    }
+
+    /// True if nothing was found but perhaps a checkpoint that does not count.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.notes.iter().all(|n| n.case == Case::IgnoredCheckpoint)
     }
 
     pub(super) fn note(&mut self, case: Case, file: &Path, offset: u64, what: impl Into<String>) {
@@ -290,18 +303,29 @@ impl Core {
         segments: &[SegmentState],
         watermark: u64,
         sealed_next: u64,
+        base: Option<&Base>,
         report: &mut RecoveryReport,
     ) -> Result<Recovered, OpenError> {
+        self.segments.leave_slots(base.map_or(0, Base::slot_count));
         self.check_numbers(segments, watermark.max(sealed_next))?;
         let mut sources = Vec::new();
         let mut unsealed = Vec::new();
         for state in segments {
-            let segment = match self.open_segment(state.id) {
+            let segment = match self.open_segment(state.id, base) {
                 Err(_) if planted!(MissingSegmentAccepted) => continue,
                 opened => opened?,
             };
             let is_log = segment.kind == SegmentKind::Log;
             match state.seal {
+                Some(seal)
+                    if base.is_some_and(|b| b.is_covered(state.id))
+                        && (unsealed.is_empty() || !is_log) =>
+                {
+                    self.take_extent(&segment, &seal)?;
+                    let map = self.map_sealed(&segment, &seal);
+                    segment.set_sealed_unseen(seal, map);
+                    report.sealed_segments += 1;
+                }
                 Some(seal) if unsealed.is_empty() || !is_log => {
                     let hints = self.open_sealed(&segment, &seal, report)?;
                     report.sealed_segments += 1;
@@ -344,7 +368,7 @@ impl Core {
         Ok(())
     }
 
-    fn open_segment(&self, id: u64) -> Result<Arc<Segment>, OpenError> {
+    fn open_segment(&self, id: u64, base: Option<&Base>) -> Result<Arc<Segment>, OpenError> {
         let path = self.dir.join(file_name(id));
         let mode = if self.options.read_only { OpenMode::Read } else { OpenMode::ReadWrite };
         let file = match self.options.vfs.open(&path, mode) {
@@ -371,9 +395,32 @@ impl Core {
             return Err(refuse(Case::ForeignSegment, &path, 0, what));
         }
         let add = |slot| Segment::new(&header, slot, salt, path.clone(), file);
-        self.segments
-            .add(add)
-            .ok_or_else(|| refuse(Case::Inconsistent, &self.dir, 0, "too many segments"))
+        let saved = base.and_then(|base| base.segment(id));
+        if saved.is_some_and(|saved| saved.salt != salt) {
+            return Err(refuse(Case::ForeignSegment, &path, 0, "not the one of the checkpoint"));
+        }
+        let added = match saved {
+            Some(saved) => self.segments.place(saved.slot, add),
+            None => self.segments.add(add),
+        };
+        added.ok_or_else(|| refuse(Case::Inconsistent, &self.dir, 0, "too many segments"))
+    }
+
+    /// Takes over the extent of a sealed segment from the manifest.
+    fn take_extent(&self, segment: &Segment, seal: &Seal) -> Result<(), OpenError> {
+        let len = segment.file_len()?;
+        if len < seal.data_end {
+            let what = format!("file has {len} bytes, its records end at {}", seal.data_end);
+            return Err(refuse(Case::DamagedSealed, &segment.path, len, what));
+        }
+        segment.end.store(seal.data_end, Ordering::Release);
+        segment.first.store(seal.first, Ordering::Release);
+        segment.next.store(seal.next, Ordering::Release);
+        Ok(())
+    }
+
+    fn map_sealed(&self, segment: &Segment, seal: &Seal) -> Option<Map> {
+        self.map(segment, seal.file_len).or_else(|| self.map(segment, seal.data_end))
     }
 
     /// Takes over a sealed segment: extent from the manifest, records from the hints, or from the
@@ -384,16 +431,8 @@ impl Core {
         seal: &Seal,
         report: &mut RecoveryReport,
     ) -> Result<HintSource, OpenError> {
-        let len = segment.file_len()?;
-        if len < seal.data_end {
-            let what = format!("file has {len} bytes, its records end at {}", seal.data_end);
-            return Err(refuse(Case::DamagedSealed, &segment.path, len, what));
-        }
-        segment.end.store(seal.data_end, Ordering::Release);
-        segment.first.store(seal.first, Ordering::Release);
-        segment.next.store(seal.next, Ordering::Release);
-        let map = self.map(segment, seal.file_len).or_else(|| self.map(segment, seal.data_end));
-        segment.set_sealed(*seal, map);
+        self.take_extent(segment, seal)?;
+        segment.set_sealed(*seal, self.map_sealed(segment, seal));
         match read_hints(segment, seal)? {
             Ok(map) => Ok(HintSource::Encoded(map)),
             Err(what) => {
@@ -468,7 +507,10 @@ impl Core {
 }
 
 /// The hints of a sealed segment with a footer and a checksum that are right; else what is wrong.
-fn read_hints(segment: &Segment, seal: &Seal) -> Result<Result<Map, &'static str>, IoError> {
+pub(super) fn read_hints(
+    segment: &Segment,
+    seal: &Seal,
+) -> Result<Result<Map, &'static str>, IoError> {
     let len = segment.file_len()?;
     if len != seal.file_len || len < seal.data_end + SEGMENT_FOOTER_LEN {
         return Ok(Err("the file has another length than when it was sealed"));

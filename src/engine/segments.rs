@@ -8,7 +8,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::compaction::Expiry;
 use super::error::Corruption;
-use crate::format::hint::{HINT_LEN, Hint};
+use super::recovery::read_hints;
+use super::rescan::rescan;
+use crate::format::hint::{self, HINT_LEN, Hint};
 use crate::format::manifest::Seal;
 use crate::format::record::Kind;
 use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind};
@@ -22,6 +24,8 @@ pub(super) struct Segment {
     /// Its place in [`SegmentTable`], part of every [`Location`] in it.
     pub(super) slot: u32,
     pub(super) salt: u32,
+    /// Seed of key hashes.
+    pub(super) hash_seed: u64,
     pub(super) kind: SegmentKind,
     pub(super) generation: u32,
     pub(super) path: PathBuf,
@@ -88,6 +92,9 @@ struct Sealed {
     seal: Seal,
     /// The whole file, or nothing where it is not mapped.
     map: Option<Map>,
+    /// The hints' checksum is right: found out when they are first needed, if the open did not
+    /// look.
+    is_right: OnceLock<bool>,
     /// The hints, where they are not read through the map.
     hints: OnceLock<SealedHints>,
     /// One bit per 8 bytes of the segment: a record that starts there was verified. Allocated
@@ -123,6 +130,7 @@ impl Segment {
             id: header.id,
             slot,
             salt,
+            hash_seed: hint::hash_seed(&header.store),
             kind: header.kind,
             generation: header.generation,
             path,
@@ -161,17 +169,37 @@ impl Segment {
             drop(hints);
             return self.seqno_at(offset);
         };
-        if let Some(encoded) = sealed.encoded_hints() {
+        if let Some(encoded) = self.encoded_hints(sealed) {
             return find_encoded(encoded, offset);
         }
-        match sealed.hints.get_or_init(|| self.read_hints(&sealed.seal)) {
+        match sealed.hints.get_or_init(|| self.read_hints(sealed)) {
             SealedHints::Encoded(map) => find_encoded(map, offset),
             SealedHints::Decoded(hints) => find_hint(hints, offset),
         }
     }
 
-    /// Hints of a sealed segment that is not mapped. Their checksum was verified at the open.
-    fn read_hints(&self, seal: &Seal) -> SealedHints {
+    /// The hints of the sealed segment, if they can be read through the map and are not damaged.
+    fn encoded_hints<'a>(&self, sealed: &'a Sealed) -> Option<&'a [u8]> {
+        if sealed.hints.get().is_some() || !self.has_right_hints(sealed) {
+            return None;
+        }
+        sealed.encoded_hints()
+    }
+
+    fn has_right_hints(&self, sealed: &Sealed) -> bool {
+        let read = || matches!(read_hints(self, &sealed.seal), Ok(Ok(_)));
+        *sealed.is_right.get_or_init(read)
+    }
+
+    /// Hints of a sealed segment that is not mapped, or its records if the hints are damaged.
+    fn read_hints(&self, sealed: &Sealed) -> SealedHints {
+        let seal = &sealed.seal;
+        if !self.has_right_hints(sealed) {
+            let scan = rescan(self, seal.data_end).ok();
+            let is_whole = scan.as_ref().is_some_and(|scan| scan.is_whole);
+            self.is_damaged.fetch_or(!is_whole, Ordering::Relaxed);
+            return SealedHints::Decoded(scan.map(|scan| scan.hints).unwrap_or_default());
+        }
         let len = (seal.file_len - seal.data_end).saturating_sub(SEGMENT_FOOTER_LEN);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         match self.read_at(&mut bytes, seal.data_end) {
@@ -191,10 +219,10 @@ impl Segment {
     pub(super) fn sealed_hints(&self) -> Vec<Hint> {
         let Some(sealed) = self.sealed.get() else { return Vec::new() };
         let decode = |bytes: &[u8]| bytes.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect();
-        if let Some(encoded) = sealed.encoded_hints() {
+        if let Some(encoded) = self.encoded_hints(sealed) {
             return decode(encoded);
         }
-        match sealed.hints.get_or_init(|| self.read_hints(&sealed.seal)) {
+        match sealed.hints.get_or_init(|| self.read_hints(sealed)) {
             SealedHints::Encoded(map) => decode(map),
             SealedHints::Decoded(hints) => hints.clone(),
         }
@@ -217,8 +245,16 @@ impl Segment {
 
     /// Marks the segment as sealed; from now on it is read through `map`, if there is one.
     pub(super) fn set_sealed(&self, seal: Seal, map: Option<Map>) {
-        let hints = OnceLock::new();
-        let _ = self.sealed.set(Sealed { seal, map, hints, verified: OnceLock::new() });
+        self.set_sealed_unseen(seal, map);
+        if let Some(sealed) = self.sealed.get() {
+            let _ = sealed.is_right.set(true);
+        }
+    }
+
+    /// As [`Segment::set_sealed`], with hints that nobody has looked at.
+    pub(super) fn set_sealed_unseen(&self, seal: Seal, map: Option<Map>) {
+        let (is_right, hints, verified) = Default::default();
+        let _ = self.sealed.set(Sealed { seal, map, is_right, hints, verified });
     }
 
     /// True if the record at `offset` of the mapped segment was marked as verified.
@@ -314,11 +350,8 @@ impl Segment {
 }
 
 impl Sealed {
-    /// The hints, if they can be read through the map and are not damaged.
+    /// The hints, if they can be read through the map.
     fn encoded_hints(&self) -> Option<&[u8]> {
-        if self.hints.get().is_some() {
-            return None;
-        }
         let map = self.map.as_ref()?;
         let start = usize::try_from(self.seal.data_end).ok()?;
         let end = usize::try_from(self.seal.file_len.checked_sub(SEGMENT_FOOTER_LEN)?).ok()?;
@@ -409,6 +442,39 @@ impl SegmentTable {
         let segment = Arc::new(make(slot));
         *slots.slots.get_mut(slot as usize)? = Some(Arc::clone(&segment));
         Some(segment)
+    }
+
+    /// Leaves the slots below `slots` to [`SegmentTable::place`]. Requires: nothing was added yet.
+    pub(super) fn leave_slots(&self, slots: u32) {
+        let mut table = self.slots.write();
+        Arc::make_mut(&mut table).slots.resize(slots as usize, None);
+    }
+
+    /// Puts the segment that `make` returns into `slot`; `None` if it is taken.
+    pub(super) fn place(
+        &self,
+        slot: u32,
+        make: impl FnOnce(u32) -> Segment,
+    ) -> Option<Arc<Segment>> {
+        let mut slots = self.slots.write();
+        let place = Arc::make_mut(&mut slots).slots.get_mut(slot as usize)?;
+        if place.is_some() {
+            return None;
+        }
+        Some(Arc::clone(place.insert(Arc::new(make(slot)))))
+    }
+
+    /// Lets the slots be used that were left and not taken. Requires: no index leads to them.
+    pub(super) fn free_left_slots(&self) {
+        let mut slots = self.slots.write();
+        let slots = Arc::make_mut(&mut slots);
+        let unused = (0u32..).zip(&slots.slots).filter(|(_, s)| s.is_none()).map(|(i, _)| i);
+        slots.free = unused.collect();
+    }
+
+    /// The segment in `slot`.
+    pub(super) fn at(&self, slot: u32) -> Option<Arc<Segment>> {
+        self.slots.read().slots.get(slot as usize)?.clone()
     }
 
     /// The segment that `location` lies in.

@@ -4,6 +4,7 @@
 //! and never copies.
 
 pub(crate) mod bytes;
+pub(crate) mod checkpoint;
 pub(crate) mod checksum;
 pub(crate) mod codec;
 pub(crate) mod config;

@@ -8,6 +8,7 @@
 //! Lock order: `first` before a shard. No other lock is taken while one is held, except through
 //! the caller's `is_key`, which reads the log and takes the table of segments for a moment.
 
+pub(crate) mod dump;
 pub(crate) mod ordered;
 mod table;
 

@@ -152,6 +152,56 @@ impl Table {
         slots.into_iter().filter(|s| !s.is_empty()).map(|s| (s.hash(), s.location()))
     }
 
+    /// Fills the empty table with `len` hashes and locations, which must come in order of hash.
+    /// The first error ends it, and then the table is of no use.
+    pub(super) fn fill(
+        &mut self,
+        len: usize,
+        entries: impl Iterator<Item = Result<(u64, u64), &'static str>>,
+    ) -> Result<(), &'static str> {
+        if len == 0 {
+            return Ok(());
+        }
+        self.spread = (len + len / 4).max(self.spread_min);
+        let mut slots = vec![Slot::EMPTY; self.spread + OVERFLOW];
+        let mut next = 0;
+        let mut last = 0;
+        for entry in entries {
+            let (hash, location) = entry?;
+            if hash < last || location == 0 {
+                return Err("a table is not in order");
+            }
+            last = hash;
+            let i = self.home(hash).max(next);
+            if i >= slots.len() {
+                slots.resize(i + 1, Slot::EMPTY);
+            }
+            if let Some(slot) = slots.get_mut(i) {
+                *slot = Slot::new(hash, location);
+            }
+            next = i + 1;
+            self.len += 1;
+        }
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Removes the slots whose location `is_kept` says no to; returns how many.
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(u64) -> bool) -> u64 {
+        let len = self.len;
+        let spread = self.spread;
+        let kept: Vec<Slot> =
+            self.slots.drain(..).filter(|s| !s.is_empty() && is_kept(s.location())).collect();
+        if kept.len() == len && len == 0 {
+            self.spread = 0;
+            return 0;
+        }
+        self.len = kept.len();
+        self.slots = kept;
+        self.grow_to(spread);
+        (len - self.len) as u64
+    }
+
     fn home(&self, hash: u64) -> usize {
         ((u128::from(hash) * self.spread as u128) >> HALF_BITS) as usize
     }

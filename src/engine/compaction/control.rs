@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::super::core::Core;
 use super::super::error::WriteError;
@@ -131,6 +131,11 @@ impl Control {
         drop(self.running.lock());
     }
 
+    /// Lets no run begin until the answer is dropped; `None` if one goes on for longer than `wait`.
+    pub(in crate::engine) fn hold_off(&self, wait: Duration) -> Option<MutexGuard<'_, ()>> {
+        self.running.try_lock_for(wait)
+    }
+
     /// What was done so far.
     pub(in crate::engine) fn report(&self) -> CompactionReport {
         self.done.lock().clone()
@@ -141,7 +146,8 @@ impl Control {
         self.running.is_locked()
     }
 
-    fn is_stopped(&self) -> bool {
+    /// The store is being closed.
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }
 }
@@ -149,9 +155,7 @@ impl Control {
 impl Core {
     /// Has the compaction thread look for work, if it is to work by itself; returns at once.
     pub(in crate::engine) fn wake_compaction(&self) {
-        if self.options.compaction.auto {
-            self.compaction.wake();
-        }
+        self.compaction.wake();
     }
 
     fn policy(&self) -> Policy {
@@ -194,7 +198,9 @@ impl Core {
     /// Compacts what is worth it, until nothing is. Called by the compaction thread, or by writers
     /// if there is none.
     pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
-        while self.compact_once(choose)?.is_some() {}
+        while self.compact_once(choose)?.is_some() {
+            self.checkpoint_if_due();
+        }
         self.keep_reserve();
         Ok(())
     }
@@ -358,7 +364,10 @@ impl Drop for Compactor {
 
 fn run(core: &Core, tasks: &Receiver<Task>) {
     while let Ok(Task::Look) = tasks.recv() {
-        // What fails is tried again at the next wake-up, and is told by the store's counters.
-        let _ = core.compact_due();
+        core.checkpoint_if_due();
+        if core.options.compaction.auto {
+            // What fails is tried again at the next wake-up, and is told by the store's counters.
+            let _ = core.compact_due();
+        }
     }
 }

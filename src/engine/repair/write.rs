@@ -22,7 +22,6 @@ use super::plan::{Plan, Rewrite};
 use super::report::{RepairError, RepairReport};
 use super::survey::read_file;
 use super::{QUARANTINE, report_name};
-use crate::format::checksum;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::{Seal, SegmentState};
 use crate::format::record::{
@@ -33,6 +32,7 @@ use crate::format::segment::{
     SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, SegmentKind, file_name,
 };
 use crate::format::value::Flags;
+use crate::format::{checkpoint, checksum};
 use crate::vfs::{File, OpenMode, Vfs, write_all_at};
 
 /// Bytes of records in a frame, at most, unless one record has more.
@@ -47,6 +47,9 @@ pub(super) fn carry_out(
     for path in &plan.leftovers {
         remove(vfs, path)?;
     }
+    // It speaks of the store as it was; an open builds the index without it.
+    remove(vfs, &dir.join(checkpoint::FILE_NAME))?;
+    vfs.sync_dir(dir).map_err(RepairError::io("sync directory", dir))?;
     let ids = plan.rewrites.len() as u64 + u64::from(!plan.creates.is_empty());
     let next_id = plan.first_id.saturating_add(ids.max(1));
     if planted!(RepairRemovesFirst) {

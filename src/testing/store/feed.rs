@@ -87,6 +87,11 @@ impl FeedRun {
                 self.history.promise(self.sim.mark());
                 Some(db)
             }
+            Step::Checkpoint => {
+                db.checkpoint().map_err(failed)?;
+                self.history.promise(self.sim.mark());
+                Some(db)
+            }
             Step::Close => {
                 db.close().map_err(failed)?;
                 Some(self.open(place)?)

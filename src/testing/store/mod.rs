@@ -3,6 +3,7 @@
 //! is here, so that fuzz targets and planted bugs go through the same code.
 
 mod backup;
+mod checkpoint;
 mod crash;
 mod damage;
 mod faults;
@@ -14,6 +15,7 @@ mod run;
 mod workload;
 
 pub use backup::{BackupTally, BackupTest};
+pub use checkpoint::{CheckpointTally, CheckpointTest};
 pub use crash::{CrashTest, Tally};
 pub use damage::{Damage, Outcomes, Specimen};
 pub use faults::{FaultTally, FaultTest, Moment};

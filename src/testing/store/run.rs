@@ -158,6 +158,7 @@ impl Run {
         match step {
             Step::Write(batch, durability) => self.write(batch, *durability),
             Step::Persist => self.persist(),
+            Step::Checkpoint => self.checkpoint(),
             Step::Close => self.close(),
             Step::Kill => {
                 self.kill();
@@ -260,6 +261,30 @@ impl Run {
             Err(e) => {
                 self.doubt(&e);
                 self.error("persist", &e)
+            }
+        }
+    }
+
+    /// Writes a checkpoint, which makes everything durable.
+    ///
+    /// # Errors
+    ///
+    /// What the store must not do.
+    pub fn checkpoint(&mut self) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        match db.checkpoint() {
+            Ok(_) if self.is_in_doubt() => {
+                Err(Violation("a poisoned store wrote a checkpoint".to_owned()))
+            }
+            Ok(true) => {
+                self.history.promise(self.sim.mark());
+                Ok(())
+            }
+            Ok(false) => self.error("checkpoint", &"not written"),
+            Err(e) => {
+                self.doubt(&e);
+                self.error("checkpoint", &e)
             }
         }
     }

@@ -13,6 +13,8 @@ pub enum Step {
     Write(WriteBatch, Durability),
     /// [`crate::Db::persist`].
     Persist,
+    /// [`crate::Db::checkpoint`].
+    Checkpoint,
     /// The store is closed and opened again.
     Close,
     /// The process is killed and the store opened by the next one. Nothing that was written is
@@ -57,7 +59,14 @@ impl Workload {
             let sync = rng.percent(sync_percent);
             Step::Write(batch, if sync { Durability::Sync } else { Durability::Buffered })
         });
-        let steps = steps.collect();
+        let mut steps: Vec<Step> = steps.collect();
+        // Numbers of their own, so that the rest is what it would be without.
+        let mut rng = Rng::new(seed ^ 0x0043_4845_434B);
+        if rng.percent(35) {
+            for _ in 0..1 + rng.below(2) {
+                steps.insert(rng.below(steps.len() + 1), Step::Checkpoint);
+            }
+        }
         Workload { seed, dir: dir.into(), segment_len, steps }
     }
 
