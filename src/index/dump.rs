@@ -100,7 +100,10 @@ impl Index {
         let shards = self.shards.get().map_or(&[][..], |shards| shards);
         let wanted = match part {
             Part::Whole => shards,
-            Part::Shard(shard) => shards.get(usize::from(shard)..).map_or(&[][..], |s| &s[..1]),
+            Part::Shard(shard) => {
+                let shard = usize::from(shard);
+                shards.get(shard..=shard).unwrap_or(&[])
+            }
         };
         for table in wanted {
             found.extend(table.read().entries().map(whole));
@@ -211,6 +214,20 @@ mod tests {
             let half = copy(&index, |l| l.offset() % 16 == 0);
             assert_eq!(half.len(), half.entries().len() as u64);
             assert!(half.entries().iter().all(|(hash, l)| half.has(*hash, *l)));
+        }
+    }
+
+    /// Goal: what belongs into one table is found in an index that is split, and in one that is not.
+    #[test]
+    fn the_entries_of_one_table_are_found() {
+        for len in [0, 100, 20_000] {
+            let index = Index::default();
+            for n in 0..len {
+                index.insert(hash_of(n), at(n), |_| false);
+            }
+            let of = |shard| index.entries_in(Part::Shard(shard)).len() as u64;
+            assert_eq!((0..=u8::MAX).map(of).sum::<u64>(), len);
+            assert_eq!(index.entries_in(Part::Whole).len() as u64, len);
         }
     }
 
