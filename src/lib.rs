@@ -60,6 +60,8 @@
 //! - `testing`: the simulated disk, fault injection, oracles, the conformance suite.
 
 #[macro_use]
+mod observed;
+#[macro_use]
 mod planted;
 
 #[cfg(feature = "cli")]

@@ -166,6 +166,23 @@ mod registry {
         SwingIgnoresOverwrites,
         /// The index is loaded in the order of the files, not of the sequence numbers.
         ReplayInFileOrder,
+        /// Compaction gives the records that it moves new, higher sequence numbers.
+        CompactionRenumbers,
+        /// The inputs of a compaction that failed are taken out of the store all the same.
+        FailedMergeTakesInputs,
+        /// Compaction lists its outputs in one edit of the manifest and its inputs as gone in an
+        /// earlier one.
+        CompactionEditInTwo,
+        /// Compaction drops a clearing while older records of its collection are still there.
+        ClearsDroppedTooSoon,
+        /// Compaction moves the records that snapshots need and does not tell them where to.
+        BooksNotSwung,
+        /// Compaction does not use the reserve when the device is full.
+        ReserveNotUsed,
+        /// The id of a segment that left the store is given to a new one.
+        SegmentIdReused,
+        /// A reader asks for the segments after the index, and does not look whether one left.
+        SegmentsPinnedLate,
         /// A rollback writes its changes one by one.
         RollbackInPieces,
         /// What a clearing took is not counted as changed: a rollback does not bring it back.
@@ -207,5 +224,5 @@ mod registry {
         }
     }
 
-    const _: () = assert!(Bug::ALL.len() <= 64, "one bit each");
+    const _: () = assert!(Bug::ALL.len() <= 128, "one bit each");
 }

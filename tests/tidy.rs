@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// `testing` is used by nobody (its planted bugs are asked for through a macro).
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("observed", &[]),
     ("planted", &[]),
     ("vfs", &[]),
     ("format", &["limits"]),
@@ -23,7 +24,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("stores", &["limits", "engine", "kv", "model"]),
     ("context", &["limits", "engine", "kv", "model", "stores"]),
     ("cli", &["limits", "vfs", "engine", "sink", "remote", "kv", "model", "stores", "context"]),
-    ("testing", &["limits", "vfs", "format", "engine", "kv", "planted", "model", "stores"]),
+    (
+        "testing",
+        &["limits", "vfs", "format", "engine", "kv", "observed", "planted", "model", "stores"],
+    ),
 ];
 
 /// The only files with `unsafe`.

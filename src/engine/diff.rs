@@ -20,7 +20,6 @@ use super::error::{ReadError, SnapshotError};
 use super::read::{Found, MISPLACED, ValueRef};
 use super::segments::Segment;
 use super::snapshot::Snapshot;
-use crate::format::hint::Hint;
 use crate::format::record::Kind;
 use crate::limits::SYSTEM_COLLECTION;
 
@@ -194,7 +193,7 @@ impl Core {
             if !reaches {
                 continue;
             }
-            for hint in self.hints_of(segment)? {
+            for hint in segment.all_hints()? {
                 if !(low..high).contains(&hint.seqno) || hint.collection == SYSTEM_COLLECTION {
                     continue;
                 }
@@ -213,28 +212,13 @@ impl Core {
         }
         for (id, touched) in touched.iter_mut().filter(|(_, t)| t.is_cleared) {
             let Some(collection) = self.catalog.by_id(*id) else { continue };
-            let (entries, slots) = older.entries(&collection);
+            let (entries, slots) = older.entries(&collection)?;
             for (hash, location) in entries {
                 let segment = self.pinned(&slots, location)?;
                 touched.keys.insert(self.verified_key(segment, location.offset(), hash)?);
             }
         }
         Ok(touched)
-    }
-
-    /// The hints of `segment` as of now.
-    fn hints_of(&self, segment: &Segment) -> Result<Vec<Hint>, ReadError> {
-        let kept = segment.hints.lock();
-        if segment.seal().is_none() {
-            return Ok(kept.clone());
-        }
-        drop(kept);
-        let hints = segment.sealed_hints();
-        if hints.is_empty() && segment.first.load(Ordering::Acquire) > 0 {
-            let source = std::io::Error::other("its hints could not be read when first needed");
-            return Err(ReadError::Io(crate::vfs::IoError::new("read", &segment.path, source)));
-        }
-        Ok(hints)
     }
 
     /// The key of the record at `offset`, which has this hash.
@@ -256,7 +240,7 @@ impl Core {
     fn differ(&self, from: Option<&Found>, to: Option<&Found>) -> Result<bool, ReadError> {
         let (Some(from), Some(to)) = (from, to) else { return Ok(from.is_some() != to.is_some()) };
         let seqno = |found: &Found| found.segment.seqno_at(found.offset);
-        if seqno(from).is_some_and(|from| seqno(to) == Some(from)) {
+        if seqno(from)?.is_some_and(|from| seqno(to).is_ok_and(|to| to == Some(from))) {
             return Ok(false);
         }
         let (from, to) = (self.version(from.clone())?, self.version(to.clone())?);

@@ -35,6 +35,8 @@ pub struct Iter {
     /// The segments that hold them: they stay until the iterator goes.
     slots: Arc<Slots>,
     ahead: Option<Ahead>,
+    /// Why there is nothing to iterate over, to be told first.
+    failure: Option<ReadError>,
 }
 
 /// A stretch of an unmapped segment.
@@ -71,7 +73,13 @@ impl Iter {
             entries: entries.into_iter(),
             slots,
             ahead: None,
+            failure: None,
         }
+    }
+
+    /// Over nothing, because of `failure`.
+    pub(super) fn failed(core: &Arc<Core>, failure: ReadError) -> Self {
+        Iter { failure: Some(failure), ..Self::empty(core) }
     }
 
     /// The entry at `location`; `None` if it has expired.
@@ -130,6 +138,9 @@ impl Iterator for Iter {
     type Item = Result<Entry, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(failure) = self.failure.take() {
+            return Some(Err(failure));
+        }
         loop {
             let (location, hash) = self.entries.next()?;
             if let Some(entry) = self.entry(location, hash).transpose() {

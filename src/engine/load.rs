@@ -483,7 +483,8 @@ impl Core {
         let Some(segment) = self.segments.get(old) else { return };
         let seqno = || match sources.iter().find(|(s, _)| Arc::ptr_eq(s, &segment)) {
             Some((_, hints)) => hints.seqno_at(old.offset()),
-            None => segment.seqno_at(old.offset()),
+            // More than it needs does no harm: it looks at sequence numbers itself.
+            None => segment.seqno_at(old.offset()).unwrap_or(Some(0)),
         };
         let is_below = segment.next.load(Ordering::Relaxed) <= point.seqno
             || (segment.first.load(Ordering::Relaxed) < point.seqno

@@ -136,6 +136,9 @@ impl ManifestFile {
 
     /// An id for a new segment; none is given out twice.
     pub(super) fn take_id(&mut self) -> u64 {
+        if planted!(SegmentIdReused) {
+            return self.state.segments.iter().map(|s| s.id + 1).max().unwrap_or(1);
+        }
         let id = self.next_id.max(self.state.next_segment);
         self.next_id = id.saturating_add(1);
         id

@@ -176,7 +176,7 @@ impl Core {
         keys: &Arc<OrderedKeys>,
         snapshot: &Snapshot,
     ) -> Result<(), ReadError> {
-        let (mut entries, slots) = snapshot.entries(collection);
+        let (mut entries, slots) = snapshot.entries(collection)?;
         entries.sort_unstable_by_key(|(_, location)| *location);
         for chunk in entries.chunks(AT_ONCE) {
             let read = self.read_keys(chunk, &slots)?;

@@ -25,6 +25,7 @@ use super::core::Core;
 use super::segments::{Segment, Slots};
 use crate::index::ordered::KeySet;
 use crate::index::{Index, Location};
+use crate::vfs::IoError;
 
 /// Entries that are handed over at once, with writers waiting.
 const HANDED_AT_ONCE: usize = 1024;
@@ -313,7 +314,8 @@ impl Core {
         // A record that cannot be read was counted with no length.
         let found = self.read_key(segment, location.offset()).ok();
         let len = found.as_ref().map_or(0, |found| found.header.record_len() as u64);
-        let is_needed = self.is_below(segment, location, heir.seqno);
+        // More than it needs does no harm: it looks at sequence numbers itself.
+        let is_needed = self.is_below(segment, location, heir.seqno).unwrap_or(true);
         if is_needed {
             heir.keep(id, hash, location, segment, len);
         }
@@ -337,14 +339,19 @@ impl Core {
     }
 
     /// True if the record at `location` of `segment` has a sequence number below `seqno`.
-    pub(super) fn is_below(&self, segment: &Segment, location: Location, seqno: u64) -> bool {
+    pub(super) fn is_below(
+        &self,
+        segment: &Segment,
+        location: Location,
+        seqno: u64,
+    ) -> Result<bool, IoError> {
         if segment.next.load(Ordering::Acquire) <= seqno {
-            return true;
+            return Ok(true);
         }
         if segment.first.load(Ordering::Acquire) >= seqno {
-            return false;
+            return Ok(false);
         }
-        segment.seqno_at(location.offset()).is_some_and(|at| at < seqno)
+        Ok(segment.seqno_at(location.offset())?.is_some_and(|at| at < seqno))
     }
 
     /// Keeps the record at `old`, of `len` bytes, for the newest point if that needs it. Requires:
@@ -359,7 +366,8 @@ impl Core {
     ) {
         let Some(point) = point else { return };
         if let Some(segment) = self.segments.get(old)
-            && self.is_below(&segment, old, point.seqno)
+            // More than it needs does no harm: it looks at sequence numbers itself.
+            && self.is_below(&segment, old, point.seqno).unwrap_or(true)
         {
             point.keep(collection.id, hash, old, &segment, len);
         }

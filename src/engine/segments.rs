@@ -108,6 +108,12 @@ enum SealedHints {
     Decoded(Vec<Hint>),
 }
 
+/// Hints of a sealed segment, to look at.
+enum HintsOf<'a> {
+    Encoded(&'a [u8]),
+    Decoded(&'a [Hint]),
+}
+
 impl Drop for Segment {
     /// Removes the file of a segment that left the store, now that nobody reads it any more. If
     /// that fails, the next open removes it: it is not listed.
@@ -159,53 +165,70 @@ impl Segment {
     }
 
     /// The sequence number of the record at `offset`; `None` if no record starts there.
-    pub(super) fn seqno_at(&self, offset: u64) -> Option<u64> {
-        let Some(sealed) = self.sealed.get() else {
+    pub(super) fn seqno_at(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        if self.sealed.get().is_none() {
             let hints = self.hints.lock();
+            // They are given up after the segment is sealed.
             if self.sealed.get().is_none() {
-                return find_hint(&hints, offset);
+                return Ok(find_hint(&hints, offset));
             }
-            // Sealed in between, and its hints have gone.
-            drop(hints);
-            return self.seqno_at(offset);
-        };
-        if let Some(encoded) = self.encoded_hints(sealed) {
-            return find_encoded(encoded, offset);
         }
-        match sealed.hints.get_or_init(|| self.read_hints(sealed)) {
-            SealedHints::Encoded(map) => find_encoded(map, offset),
-            SealedHints::Decoded(hints) => find_hint(hints, offset),
+        let Some(sealed) = self.sealed.get() else { return Ok(None) };
+        Ok(match self.kept_hints(sealed)? {
+            HintsOf::Encoded(bytes) => find_encoded(bytes, offset),
+            HintsOf::Decoded(hints) => find_hint(hints, offset),
+        })
+    }
+
+    /// The hints of a sealed segment, which are read at the first time if it is not mapped. What
+    /// cannot be read is tried again the next time.
+    fn kept_hints<'a>(&self, sealed: &'a Sealed) -> Result<HintsOf<'a>, IoError> {
+        if let Some(encoded) = self.encoded_hints(sealed)? {
+            return Ok(HintsOf::Encoded(encoded));
         }
+        if sealed.hints.get().is_none() {
+            let read = self.read_hints(sealed)?;
+            let _ = sealed.hints.set(read);
+        }
+        Ok(match sealed.hints.get() {
+            Some(SealedHints::Encoded(map)) => HintsOf::Encoded(map),
+            Some(SealedHints::Decoded(hints)) => HintsOf::Decoded(hints),
+            None => HintsOf::Decoded(&[]),
+        })
     }
 
     /// The hints of the sealed segment, if they can be read through the map and are not damaged.
-    fn encoded_hints<'a>(&self, sealed: &'a Sealed) -> Option<&'a [u8]> {
-        if sealed.hints.get().is_some() || !self.has_right_hints(sealed) {
-            return None;
+    fn encoded_hints<'a>(&self, sealed: &'a Sealed) -> Result<Option<&'a [u8]>, IoError> {
+        if sealed.hints.get().is_some() || !self.has_right_hints(sealed)? {
+            return Ok(None);
         }
-        sealed.encoded_hints()
+        Ok(sealed.encoded_hints())
     }
 
-    fn has_right_hints(&self, sealed: &Sealed) -> bool {
-        let read = || matches!(read_hints(self, &sealed.seal), Ok(Ok(_)));
-        *sealed.is_right.get_or_init(read)
+    fn has_right_hints(&self, sealed: &Sealed) -> Result<bool, IoError> {
+        if let Some(known) = sealed.is_right.get() {
+            return Ok(*known);
+        }
+        let is_right = read_hints(self, &sealed.seal)?.is_ok();
+        Ok(*sealed.is_right.get_or_init(|| is_right))
     }
 
     /// Hints of a sealed segment that is not mapped, or its records if the hints are damaged.
-    fn read_hints(&self, sealed: &Sealed) -> SealedHints {
+    fn read_hints(&self, sealed: &Sealed) -> Result<SealedHints, IoError> {
         let seal = &sealed.seal;
-        if !self.has_right_hints(sealed) {
-            let scan = rescan(self, seal.data_end).ok();
-            let is_whole = scan.as_ref().is_some_and(|scan| scan.is_whole);
-            self.is_damaged.fetch_or(!is_whole, Ordering::Relaxed);
-            return SealedHints::Decoded(scan.map(|scan| scan.hints).unwrap_or_default());
+        if !self.has_right_hints(sealed)? {
+            let scan = rescan(self, seal.data_end)?;
+            self.is_damaged.fetch_or(!scan.is_whole, Ordering::Relaxed);
+            return Ok(SealedHints::Decoded(scan.hints));
         }
         let len = (seal.file_len - seal.data_end).saturating_sub(SEGMENT_FOOTER_LEN);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        match self.read_at(&mut bytes, seal.data_end) {
-            Ok(read) if read == bytes.len() => SealedHints::Encoded(Map::Memory(bytes.into())),
-            _ => SealedHints::Decoded(Vec::new()),
+        let read = self.read_at(&mut bytes, seal.data_end)?;
+        if read < bytes.len() {
+            let e = std::io::ErrorKind::UnexpectedEof.into();
+            return Err(IoError::new("read hints of", &self.path, e));
         }
+        Ok(SealedHints::Encoded(Map::Memory(bytes.into())))
     }
 
     /// The hints of the sealed segment are damaged on disk: these are used instead.
@@ -215,17 +238,22 @@ impl Segment {
         }
     }
 
-    /// All records of a sealed segment, in the order of their offsets.
-    pub(super) fn sealed_hints(&self) -> Vec<Hint> {
-        let Some(sealed) = self.sealed.get() else { return Vec::new() };
-        let decode = |bytes: &[u8]| bytes.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect();
-        if let Some(encoded) = self.encoded_hints(sealed) {
-            return decode(encoded);
+    /// All records of the segment, in the order of their offsets.
+    pub(super) fn all_hints(&self) -> Result<Vec<Hint>, IoError> {
+        if self.sealed.get().is_none() {
+            let hints = self.hints.lock();
+            // They are given up after the segment is sealed.
+            if self.sealed.get().is_none() {
+                return Ok(hints.clone());
+            }
         }
-        match sealed.hints.get_or_init(|| self.read_hints(sealed)) {
-            SealedHints::Encoded(map) => decode(map),
-            SealedHints::Decoded(hints) => hints.clone(),
-        }
+        let Some(sealed) = self.sealed.get() else { return Ok(Vec::new()) };
+        Ok(match self.kept_hints(sealed)? {
+            HintsOf::Encoded(bytes) => {
+                bytes.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect()
+            }
+            HintsOf::Decoded(hints) => hints.to_vec(),
+        })
     }
 
     /// Offset behind the last whole frame.
@@ -503,10 +531,12 @@ impl SegmentTable {
         loop {
             let before = self.slots.read().removals;
             let collected = collect();
+            moment!(Located);
             let pinned = self.pin();
-            if pinned.removals == before {
+            if pinned.removals == before || planted!(SegmentsPinnedLate) {
                 return (collected, pinned);
             }
+            situation!(PinRepeated);
         }
     }
 

@@ -121,10 +121,10 @@ impl Snapshot {
     /// The keys and values of `collection`, in the order of the log.
     pub fn iter(&self, collection: &str) -> Iter {
         match self.core.catalog.find(collection) {
-            Some(state) => {
-                let (entries, slots) = self.entries(&state);
-                Iter::new(&self.core, state.id, entries, slots)
-            }
+            Some(state) => match self.entries(&state) {
+                Ok((entries, slots)) => Iter::new(&self.core, state.id, entries, slots),
+                Err(e) => Iter::failed(&self.core, e),
+            },
             None => Iter::empty(&self.core),
         }
     }
@@ -151,7 +151,7 @@ impl Snapshot {
             all
         });
         for location in candidates {
-            if !self.knows(&slots, location) {
+            if !self.knows(&slots, location)? {
                 continue;
             }
             let found = self.core.read_pinned(&slots, location)?;
@@ -166,7 +166,7 @@ impl Snapshot {
     pub(super) fn entries(
         &self,
         collection: &CollectionState,
-    ) -> (Vec<(u64, Location)>, Arc<Slots>) {
+    ) -> Result<(Vec<(u64, Location)>, Arc<Slots>), ReadError> {
         let (all, slots) = self.core.segments.pin_with(|| {
             let mut all = collection.index().entries();
             for point in self.core.points.since(self.point.seqno) {
@@ -177,18 +177,19 @@ impl Snapshot {
             all
         });
         let mut seen = HashSet::new();
-        let mut known = |(_, location): &(u64, Location)| {
-            self.knows(&slots, *location) && seen.insert(*location)
-        };
-        let known = all.into_iter().filter(|entry| known(entry)).collect();
-        (known, slots)
+        let mut known = Vec::new();
+        for (hash, location) in all {
+            if self.knows(&slots, location)? && seen.insert(location) {
+                known.push((hash, location));
+            }
+        }
+        Ok((known, slots))
     }
 
     /// True if the record at `location` was written before this point.
-    fn knows(&self, slots: &Slots, location: Location) -> bool {
-        slots
-            .get(location)
-            .is_some_and(|segment| self.core.is_below(segment, location, self.point.seqno))
+    fn knows(&self, slots: &Slots, location: Location) -> Result<bool, ReadError> {
+        let Some(segment) = slots.get(location) else { return Ok(false) };
+        Ok(self.core.is_below(segment, location, self.point.seqno)?)
     }
 }
 

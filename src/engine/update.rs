@@ -221,7 +221,7 @@ impl Core {
     ) -> Result<Option<(Found, u64)>, ReadError> {
         let Some(state) = self.catalog.find(collection) else { return Ok(None) };
         let Some(found) = self.lookup(&state, key)? else { return Ok(None) };
-        let seqno = found.segment.seqno_at(found.offset).ok_or_else(|| {
+        let seqno = found.segment.seqno_at(found.offset)?.ok_or_else(|| {
             let what = "a record to which the index leads is not in the hints of its segment";
             found.segment.corruption(found.offset, what)
         })?;

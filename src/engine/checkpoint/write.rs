@@ -238,7 +238,7 @@ impl Core {
         let fact = |(_, location): &DumpedEntry| {
             let segment = self.segments.get(*location)?;
             let found = self.read_key(&segment, location.offset()).ok()?;
-            let seqno = segment.seqno_at(location.offset())?;
+            let seqno = segment.seqno_at(location.offset()).ok()??;
             Some(Fact { seqno, location: location.to_bits(), key: found.key().to_vec() })
         };
         // A damaged one is a matter for whoever reads it from the log.

@@ -20,6 +20,8 @@ use crate::vfs::OpenMode;
 const RESERVE_NAME: &str = "RESERVE";
 /// Largest reserve, in bytes.
 const RESERVE_LEN_MAX: u64 = 64 << 20;
+/// A smaller reserve is not worth a file.
+const RESERVE_LEN_MIN: u64 = 4 << 10;
 /// A store gets a reserve of one part in so many of its log.
 const RESERVE_SHARE: u64 = 16;
 /// How long a writer waits for compaction when the device is full.
@@ -209,23 +211,55 @@ impl Core {
     /// left alone.
     pub(in crate::engine) fn compact_all(&self) -> Result<CompactionReport, WriteError> {
         self.check_writable()?;
-        self.end_dirty_active()?;
-        self.maintain()?;
+        // On a full device there may be no room for the log's next segment, nor for a footer: what
+        // is sealed can be compacted, and room comes of that.
+        let ready = self.end_dirty_active().and_then(|()| self.maintain());
+        if !matches!(ready, Err(WriteError::Full(_))) {
+            ready?;
+        }
         let id_max = self.segments.all().iter().map(|s| s.id).max().unwrap_or(0);
         let mut total = CompactionReport::default();
         let mut done = std::collections::HashSet::new();
+        let mut planned = Vec::new();
         loop {
             let run = self.compact_once(|counts, _, policy| {
                 let left: Vec<SegmentCounts> =
                     counts.iter().filter(|s| !done.contains(&s.id)).copied().collect();
                 let plan = choose_asked(&left, id_max, policy)?;
+                planned.clone_from(&plan.inputs);
                 done.extend(plan.inputs.iter().copied());
                 Some(plan)
             })?;
             match run {
-                Some(run) => total.add(&run),
-                None => return Ok(total),
+                Some(run) => {
+                    total.add(&run);
+                    if run.segments_in < planned.len() as u64 {
+                        // Not all of them: those that are still there have their turn again.
+                        done.retain(|id| !planned.contains(id));
+                    }
+                }
+                None => break,
             }
+        }
+        self.keep_reserve();
+        Ok(total)
+    }
+
+    /// Runs `plan`. If the device has no room for so much at once, the segment goes first of which
+    /// the least must be copied: that is what the reserve is for.
+    fn run_as_room_allows(
+        &self,
+        plan: &Plan,
+        counts: &[SegmentCounts],
+    ) -> Result<CompactionReport, Failure> {
+        let result = self.run_plan(plan);
+        let planned = counts.iter().filter(|s| plan.inputs.contains(&s.id));
+        let least = planned.min_by_key(|s| s.live + s.pinned);
+        match (&result, least) {
+            (Err(Failure::Write(WriteError::Full(_))), Some(least)) if plan.inputs.len() > 1 => {
+                self.run_plan(&Plan { inputs: vec![least.id], reason: plan.reason })
+            }
+            _ => result,
         }
     }
 
@@ -245,7 +279,7 @@ impl Core {
         self.poison.check()?;
         let (counts, open_bytes) = self.segment_counts();
         let Some(plan) = choose(&counts, open_bytes, &self.policy()) else { return Ok(None) };
-        let result = self.run_plan(&plan);
+        let result = self.run_as_room_allows(&plan, &counts);
         self.compaction.state.lock().ended += 1;
         self.compaction.changed.notify_all();
         let failure = match result {
@@ -255,6 +289,7 @@ impl Core {
             }
             Err(failure) => failure,
         };
+        situation!(PlanFailed);
         let what = match &failure {
             Failure::Cancelled => "cancelled".to_owned(),
             Failure::Damaged(e) => e.to_string(),
@@ -296,7 +331,14 @@ impl Core {
 
     /// Removes the reserve; false if there was none.
     fn release_reserve(&self) -> bool {
-        self.options.vfs.remove(&self.dir.join(RESERVE_NAME)).is_ok()
+        if planted!(ReserveNotUsed) {
+            return false;
+        }
+        let is_released = self.options.vfs.remove(&self.dir.join(RESERVE_NAME)).is_ok();
+        if is_released {
+            situation!(ReserveReleased);
+        }
+        is_released
     }
 
     /// Makes the reserve, once the store is large enough to need one. Nobody misses it if it
@@ -304,7 +346,7 @@ impl Core {
     fn keep_reserve(&self) {
         let log_bytes: u64 = self.segments.all().iter().map(|s| s.end()).sum();
         let len = (log_bytes / RESERVE_SHARE).min(RESERVE_LEN_MAX).min(self.options.segment_len);
-        if self.options.inline_maintenance || log_bytes < 4 * self.options.segment_len {
+        if len < RESERVE_LEN_MIN || log_bytes < 4 * self.options.segment_len {
             return;
         }
         let path = self.dir.join(RESERVE_NAME);

@@ -38,8 +38,9 @@ impl Core {
         if now == 0 || now < expiry.look_at {
             return expiry.bytes;
         }
-        let mut all: Vec<(u64, u64)> = segment
-            .sealed_hints()
+        // What cannot be read now is asked for again.
+        let Ok(hints) = segment.all_hints() else { return expiry.bytes };
+        let mut all: Vec<(u64, u64)> = hints
             .iter()
             .filter(|hint| hint.flags.expires() && self.leads_to(segment, hint))
             .filter_map(|hint| Some((self.expires_at(segment, hint)?, hint.len)))

@@ -23,7 +23,7 @@ const FRAME_LEN: usize = 256 << 10;
 pub(super) struct Output {
     header: SegmentHeader,
     salt: u32,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     file: Arc<dyn File>,
     /// Where the next frame goes.
     offset: u64,
@@ -103,6 +103,8 @@ impl Output {
         bytes: &[u8],
         hint: &Hint,
     ) -> Result<u64, WriteError> {
+        let renumbered = Hint { seqno: hint.seqno.saturating_add(3), ..*hint };
+        let hint = if planted!(CompactionRenumbers) { &renumbered } else { hint };
         // A record's number in its frame is the distance to the first one.
         let is_far = u32::try_from(hint.seqno.saturating_sub(self.base)).is_err();
         let mut written = 0;

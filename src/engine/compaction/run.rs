@@ -71,7 +71,9 @@ impl Core {
             let by_id = |id: &u64| all.iter().find(|s| s.id == *id).cloned();
             plan.inputs.iter().filter_map(by_id).filter(|s| s.seal().is_some()).collect()
         };
-        let survey = self.survey_inputs(&inputs);
+        let survey = self.survey_inputs(&inputs)?;
+        note_plan(&inputs, &survey, self.segments.all().len());
+        moment!(Surveyed);
         self.record_listed(&inputs)?;
         let upto = self.log.lock().next_seqno;
         if !planted!(CompactionDropsBeforeSync) {
@@ -83,7 +85,11 @@ impl Core {
             bytes_in: inputs.iter().map(|s| s.end()).sum(),
             ..CompactionReport::default()
         };
-        let finished = self.write_outputs(&inputs, &survey.survivors, &mut report)?;
+        let finished = match self.write_outputs(&inputs, &survey.survivors, &mut report) {
+            Err(_) if planted!(FailedMergeTakesInputs) => Vec::new(),
+            finished => finished?,
+        };
+        moment!(Written);
         if let Err(e) = self.list_outputs(&inputs, &finished) {
             // Poisoned: the edit may be there, and the files must be.
             if self.poison.check().is_ok() {
@@ -91,18 +97,26 @@ impl Core {
             }
             return Err(e.into());
         }
+        moment!(Listed);
         self.swing(&inputs, &survey, finished);
+        moment!(Swung);
         self.retire_inputs(&inputs);
         Ok(report)
     }
 
     /// Which records of the inputs are needed, in the order of their sequence numbers.
-    fn survey_inputs(&self, inputs: &[Arc<Segment>]) -> Survey {
+    fn survey_inputs(&self, inputs: &[Arc<Segment>]) -> Result<Survey, Failure> {
         let mut survivors = Vec::new();
         let mut tombstones = Vec::new();
         let mut expired = vec![Vec::new(); inputs.len()];
         for (input, segment) in inputs.iter().enumerate() {
-            for hint in segment.sealed_hints() {
+            // Without its hints nobody knows what is in it: then it stays as it is.
+            let hints = segment.all_hints().map_err(|e| Failure::Damaged(e.into()))?;
+            if segment.is_damaged.load(Ordering::Relaxed) {
+                let what = "its hints are damaged, and some of its frames";
+                return Err(Failure::Damaged(segment.corruption(0, what).into()));
+            }
+            for hint in hints {
                 match self.judge(segment, &hint) {
                     Some(Need::Live) => {
                         survivors.push(Survivor { hint, input, is_pinned: false });
@@ -128,7 +142,7 @@ impl Core {
         let has_needed_tombstones = !kept.is_empty();
         survivors.extend(kept);
         survivors.sort_unstable_by_key(|s| s.hint.seqno);
-        Survey { survivors, expired, has_needed_tombstones }
+        Ok(Survey { survivors, expired, has_needed_tombstones })
     }
 
     fn judge(&self, segment: &Arc<Segment>, hint: &Hint) -> Option<Need> {
@@ -136,6 +150,7 @@ impl Core {
         match hint.kind {
             Kind::CreateCollection => Some(Need::Live),
             Kind::Configure => collection.is_configured_by(hint.seqno).then_some(Need::Live),
+            Kind::Clear if planted!(ClearsDroppedTooSoon) => None,
             Kind::Delete | Kind::Clear => Some(Need::Tombstone),
             Kind::Put => {
                 let location = Location::new(segment.slot, hint.offset)?;
@@ -202,14 +217,21 @@ impl Core {
         };
         survivors.iter().for_each(|s| stays(&s.hint));
         for segment in &hides {
-            match segment.seal() {
-                Some(_) => segment.sealed_hints().iter().for_each(&mut stays),
-                None => segment.hints.lock().iter().for_each(&mut stays),
+            match segment.all_hints() {
+                Ok(hints) => hints.iter().for_each(&mut stays),
+                // Nobody knows what they hide: they stay.
+                Err(_) => return tombstones.into_iter().map(keep).collect(),
             }
         }
         tombstones.retain(|(hint, _)| {
             let of_key = hint.kind.has_key().then_some(hint.hash);
-            oldest.get(&(hint.collection, of_key)).is_some_and(|seqno| *seqno < hint.seqno)
+            let hides = oldest.get(&(hint.collection, of_key)).is_some_and(|at| *at < hint.seqno);
+            if hides {
+                situation!(TombstoneKept);
+            } else {
+                situation!(TombstoneDropped);
+            }
+            hides
         });
         tombstones.into_iter().map(keep).collect()
     }
@@ -330,7 +352,12 @@ impl Core {
     ) -> Result<Finished, Failure> {
         report.segments_out += 1;
         report.bytes_out += output.len();
-        Ok(output.finish(self)?)
+        let path = output.path.clone();
+        output.finish(self).map_err(|e| {
+            // A file that nobody knows of would take room until the next open.
+            let _ = self.options.vfs.remove(&path);
+            e.into()
+        })
     }
 
     /// Puts the outputs in the place of the inputs, in one edit.
@@ -349,6 +376,14 @@ impl Core {
                 let _ = self.options.vfs.remove(&input.path);
             }
         }
+        if planted!(CompactionEditInTwo) {
+            let ids = inputs.iter().map(|s| s.id).collect();
+            self.manifest.lock().append(&Edit::Remove { ids }, &self.poison)?;
+            let added = finished.iter().map(Finished::state).collect();
+            let watermark = self.watermark();
+            let edit = Edit::Compact { added, removed: Vec::new(), watermark };
+            return self.manifest.lock().append(&edit, &self.poison);
+        }
         self.manifest.lock().append(&edit, &self.poison)
     }
 
@@ -361,6 +396,9 @@ impl Core {
             }
         }
         let mut survivors = survey.survivors.iter();
+        if finished.len() > 1 {
+            situation!(SeveralOutputs);
+        }
         for output in finished {
             let Some((segment, hints)) = output.install(self) else { continue };
             segment.tombstones_are_needed.store(survey.has_needed_tombstones, Ordering::Relaxed);
@@ -406,15 +444,22 @@ impl Core {
         } else {
             collection.index().relocate(is.hash, from, to)
         };
+        if !is_swung && !is_pinned {
+            situation!(OverwrittenMeanwhile);
+        }
         if is_swung {
             collection.sub_live(old, was.len);
             collection.add_live(new, is.len, 1);
         }
         for point in self.points.since(0) {
             let Some(kept) = point.kept(is.collection) else { continue };
+            if planted!(BooksNotSwung) {
+                continue;
+            }
             let is_kept = kept.changed.relocate(is.hash, from, to)
                 || kept.cleared.get().is_some_and(|index| index.relocate(is.hash, from, to));
             if is_kept {
+                situation!(BooksSwung);
                 point.unpin(&kept, old, was.len, 1);
                 point.pin(&kept, new, is.len, 1);
             }
@@ -426,6 +471,10 @@ impl Core {
         let _applying = self.apply.lock();
         self.forget_cleared(inputs);
         for input in inputs {
+            // The table and the list of inputs hold one each.
+            if Arc::strong_count(input) > 2 {
+                situation!(RetiredWhileRead);
+            }
             self.segments.remove(input);
             input.retire(&self.options.vfs);
         }
@@ -463,7 +512,8 @@ impl Core {
             for (collection, kept) in point.cleared() {
                 let Some(index) = kept.cleared.get() else { continue };
                 for input in inputs {
-                    let hints = input.sealed_hints();
+                    // The survey has read them, and they are kept since.
+                    let hints = input.all_hints().unwrap_or_default();
                     for hint in hints.iter().filter(|h| h.collection == collection) {
                         let Some(location) = Location::new(input.slot, hint.offset) else {
                             continue;
@@ -477,6 +527,27 @@ impl Core {
         }
     }
 }
+
+/// Counts what tests want to have seen.
+#[cfg(feature = "testing")]
+fn note_plan(inputs: &[Arc<Segment>], survey: &Survey, segments: usize) {
+    let sealed_open = 2;
+    if inputs.iter().any(|s| s.generation > 0) {
+        situation!(OutputMerged);
+    }
+    if segments > inputs.len() + sealed_open {
+        situation!(PartialPlan);
+    }
+    if survey.survivors.is_empty() {
+        situation!(WhollyDead);
+    }
+    if survey.survivors.iter().any(|s| s.is_pinned) {
+        situation!(PinnedCopied);
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+fn note_plan(_inputs: &[Arc<Segment>], _survey: &Survey, _segments: usize) {}
 
 /// Why a record is needed.
 enum Need {
