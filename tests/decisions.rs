@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use siltstone::engine::{Case, Decision};
-use siltstone::testing::store::{Run, Specimen, Step, Workload, resign};
+use siltstone::testing::store::{Run, Setup, Specimen, Step, Workload, resign};
 use siltstone::testing::{CrashOptions, SimVfs};
 use siltstone::{Db, Durability, OpenError, WriteBatch};
 
@@ -106,7 +106,8 @@ fn crash_with(case: Case) -> SimVfs {
         batch.put("c", &[key], &[key; 250]).unwrap();
     }
     let steps = vec![Step::Write(batch, Durability::Sync)];
-    let mut workload = Workload { seed: 0, dir: Specimen::DIR.into(), segment_len: 1024, steps };
+    let setup = Setup::of(1024);
+    let mut workload = Workload { seed: 0, dir: Specimen::DIR.into(), setup, steps };
     let (sim, _) = Run::whole(&mut workload).unwrap();
     let found = sim.crash_states(&CrashOptions::default()).find(|state| {
         let db = workload.options(&state.disk()).open(&workload.dir).unwrap();

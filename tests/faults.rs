@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use siltstone::testing::store::{FaultTally, FaultTest, Moment, Workload};
+use siltstone::testing::bugs::{Situation, Situations, situations};
+use siltstone::testing::store::{
+    FaultTally, FaultTest, Moment, Workload, full_disk_is_left_by_compaction,
+};
 use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
 use siltstone::{Db, Durability, Options, WriteBatch, WriteError};
 
@@ -37,7 +40,7 @@ fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
         for fault in FAULTS {
             for plan in [FaultPlan::once(n, fault), FaultPlan::forever(n, fault)] {
                 if let Err(e) = test.run(seed, moment, &plan) {
-                    let len = Workload::new(seed).segment_len;
+                    let len = Workload::new(seed).setup.segment_len;
                     panic!("seed {seed}, segments of {len}, {moment:?}, {plan:?}: {e}");
                 }
             }
@@ -47,37 +50,54 @@ fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
 
 #[test]
 fn every_failing_call_is_borne() {
-    let seeds: u64 = std::env::var("SILTSTONE_FAULT_SEEDS").map_or(12, |n| n.parse().unwrap());
-    let next = AtomicU64::new(1);
+    sweep_seeds(1, 9);
+}
+
+/// The same of workloads that compact, record snapshots and drop them all the time.
+#[test]
+fn every_failing_call_of_compactions_and_snapshots_is_borne() {
+    let situations = sweep_seeds(Workload::CHURN + 1, 3);
+    say!("faults: {} plans of compaction came to nothing", situations[Situation::PlanFailed]);
+    assert!(situations[Situation::PlanFailed] > 100);
+}
+
+/// Tries every fault at every call of `count` workloads from `first` on.
+fn sweep_seeds(first: u64, count: u64) -> Situations {
+    let count: u64 = std::env::var("SILTSTONE_FAULT_SEEDS").map_or(count, |n| n.parse().unwrap());
+    let last = first + count - 1;
+    let next = AtomicU64::new(first);
     let started = Instant::now();
     let work = || {
         let mut test = FaultTest::new(150);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > seeds {
-                return test.tally;
+            if seed > last {
+                return (test.tally, situations());
             }
             sweep(&mut test, seed, Moment::Run);
             sweep(&mut test, seed, Moment::Open);
         }
     };
-    let tallies: Vec<FaultTally> = std::thread::scope(|scope| {
+    let done: Vec<(FaultTally, Situations)> = std::thread::scope(|scope| {
         let threads = [scope.spawn(work), scope.spawn(work)];
         threads.map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).into()
     });
-    let sum = |field: fn(&FaultTally) -> u64| tallies.iter().map(field).sum::<u64>();
+    let sum = |field: fn(&FaultTally) -> u64| done.iter().map(|(t, _)| field(t)).sum::<u64>();
     let runs = sum(|t| t.runs);
     say!(
-        "faults: {runs} runs of workloads 1..={seeds}, {} calls failed, {} errors returned, {} \
-         stores poisoned, {} crash states, {:.0} runs a second, 0 violations",
+        "faults: {runs} runs of workloads {first}..={last}, {} calls failed, {} errors returned, \
+         {} stores poisoned, {} crash states, {:.0} runs a second, 0 violations",
         sum(|t| t.injected),
         sum(|t| t.errors),
         sum(|t| t.poisoned),
         sum(|t| t.crash_states),
         runs as f64 / started.elapsed().as_secs_f64(),
     );
-    assert!(runs > 2_000 * seeds, "{runs} runs");
+    assert!(runs > 2_000 * count, "{runs} runs");
     assert!(sum(|t| t.errors) > runs && sum(|t| t.poisoned) > 0 && sum(|t| t.crash_states) > 0);
+    let mut all = Situations::default();
+    done.iter().for_each(|(_, situations)| all += *situations);
+    all
 }
 
 /// A store of which every byte and every call follows from what the test does.
@@ -163,4 +183,19 @@ fn full_disk_loses_nothing_and_is_left_without_a_reopen() {
         all_there(&db, &acknowledged);
         assert!(db.check().unwrap().is_ok());
     }
+}
+
+/// Goal: a disk that is full of dead records is left by compaction, and writes go on without a
+/// reopen. Method: disks that fill up sooner and later, with overwrites alone and with deletions.
+#[test]
+fn compaction_leads_out_of_a_full_disk() {
+    situations();
+    for spare in (60_000..120_000).step_by(4_001) {
+        for deletes in [false, true] {
+            full_disk_is_left_by_compaction(spare, deletes).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    let released = situations()[Situation::ReserveReleased];
+    say!("full disk: the reserve was needed {released} times");
+    assert!(released > 10, "{released}");
 }

@@ -12,3 +12,5 @@
 //! option that keeps maintenance inline.
 
 pub use crate::planted::{Bug, SwitchedOn, is_on, switch_on};
+
+pub use crate::observed::{Moment, Situation, Situations, situations, with_hook};

@@ -9,6 +9,7 @@
 //! [`SimVfs::mark`]: super::SimVfs::mark
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -38,6 +39,14 @@ impl Fingerprint {
         self.count -= 1;
     }
 
+    /// Takes in a durable snapshot, which is not a key: its number, its name, what it shows.
+    pub fn add_snapshot(&mut self, id: u64, name: Option<&str>, shown: Fingerprint) {
+        let mut bytes = shown.sum.to_le_bytes().to_vec();
+        bytes.extend(shown.count.to_le_bytes());
+        let name = name.map_or_else(String::new, |name| format!("named {name}"));
+        self.sum = self.sum.wrapping_add(hash(&name, &id.to_le_bytes(), &bytes));
+    }
+
     /// How many keys there are.
     pub fn count(&self) -> u64 {
         self.count
@@ -58,6 +67,18 @@ fn hash(collection: &str, key: &[u8], value: &[u8]) -> u128 {
 pub struct Model {
     contents: Contents,
     print: Fingerprint,
+    /// The durable snapshots by number.
+    snapshots: BTreeMap<u64, Shown>,
+    /// How many were ever recorded.
+    recorded: u64,
+}
+
+/// A durable snapshot as it should be.
+#[derive(Clone, Debug)]
+struct Shown {
+    name: Option<String>,
+    contents: Arc<Contents>,
+    print: Fingerprint,
 }
 
 impl Model {
@@ -69,6 +90,47 @@ impl Model {
     /// The fingerprint of what is in it.
     pub fn fingerprint(&self) -> Fingerprint {
         self.print
+    }
+
+    /// The fingerprint of what is in it and of its durable snapshots, with all that they show.
+    pub fn whole(&self) -> Fingerprint {
+        let mut whole = self.print;
+        for (id, shown) in &self.snapshots {
+            whole.add_snapshot(*id, shown.name.as_deref(), shown.print);
+        }
+        whole
+    }
+
+    /// The numbers of the durable snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<u64> {
+        self.snapshots.keys().copied().collect()
+    }
+
+    /// Records a durable snapshot. Of those without a name the newest `unnamed_max` stay. Returns
+    /// its number.
+    pub fn record_snapshot(&mut self, name: Option<String>, unnamed_max: usize) -> u64 {
+        self.recorded += 1;
+        let contents = Arc::new(self.contents.clone());
+        self.snapshots.insert(self.recorded, Shown { name, contents, print: self.print });
+        let unnamed = self.snapshots.iter().filter(|(_, shown)| shown.name.is_none());
+        let unnamed: Vec<u64> = unnamed.map(|(id, _)| *id).collect();
+        for id in unnamed.iter().rev().skip(unnamed_max) {
+            self.snapshots.remove(id);
+        }
+        self.recorded
+    }
+
+    /// Forgets a durable snapshot.
+    pub fn drop_snapshot(&mut self, id: u64) {
+        self.snapshots.remove(&id);
+    }
+
+    /// Becomes what the durable snapshot `id` shows, if there is one.
+    pub fn roll_back(&mut self, id: u64) {
+        if let Some(shown) = self.snapshots.get(&id) {
+            self.contents = Contents::clone(&shown.contents);
+            self.print = shown.print;
+        }
     }
 
     /// Sets a key.
@@ -179,8 +241,13 @@ impl History {
 
     /// `batch` is about to be written. Returns the number of the state that it leads to.
     pub fn start(&mut self, position: usize, batch: &WriteBatch) -> usize {
+        self.start_with(position, |model| model.apply(batch))
+    }
+
+    /// As [`History::start`], of whatever `change` does.
+    pub fn start_with(&mut self, position: usize, change: impl FnOnce(&mut Model)) -> usize {
         let mut model = self.now().clone();
-        model.apply(batch);
+        change(&mut model);
         self.states.push(State { model, started: position, failed: false, gone: None });
         self.states.len() - 1
     }
@@ -222,9 +289,10 @@ impl History {
         })
     }
 
-    /// The number of the state that has this fingerprint and is legal after a crash at `cut`.
-    pub fn find(&self, cut: usize, print: Fingerprint) -> Option<usize> {
-        self.legal(cut).find(|index| self.states[*index].model.print == print)
+    /// The number of the state that has this fingerprint, its durable snapshots included, and is
+    /// legal after a crash at `cut`.
+    pub fn find(&self, cut: usize, whole: Fingerprint) -> Option<usize> {
+        self.legal(cut).find(|index| self.states[*index].model.whole() == whole)
     }
 
     /// Says how `contents` differs from the legal states after a crash at `cut`, for people.
@@ -233,7 +301,8 @@ impl History {
         let mut text = format!("legal are states {legal:?} of {}", self.states.len());
         let same = self.states.iter().rposition(|state| state.model.contents == *contents);
         if let Some(index) = same {
-            return text + &format!("; found state {index}");
+            let snapshots = self.states[index].model.snapshots();
+            return text + &format!("; found state {index}, which has snapshots {snapshots:?}");
         }
         let nearest = legal.iter().min_by_key(|index| self.difference(**index, contents).len());
         for line in nearest.map(|index| self.difference(*index, contents)).unwrap_or_default() {

@@ -1,6 +1,6 @@
 //! Operations on a store whose disk fails now and then, against a model.
 
-use super::super::store::{CrashTest, FaultTest, Run, Step, Workload};
+use super::super::store::{CrashTest, FaultTest, Run, Setup, Step, Workload};
 use super::super::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use super::Outcome;
 use super::input::Input;
@@ -43,7 +43,8 @@ const KINDS: [&[CallKind]; 8] = [
 pub fn ops_faults(bytes: &[u8]) -> Outcome {
     let mut input = Input::new(bytes);
     let segment_len = 512 + 64 * u64::from(input.byte() % 9);
-    let place = Workload { seed: 0, dir: "/store".into(), segment_len, steps: Vec::new() };
+    let setup = Setup::of(segment_len);
+    let place = Workload { seed: 0, dir: "/store".into(), setup, steps: Vec::new() };
     let sim = SimVfs::new();
     let mut run = Run::new(&sim, &place, true);
     let mut ops = 0;

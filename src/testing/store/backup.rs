@@ -93,7 +93,7 @@ impl BackupTest {
         let mut workload = Workload::new(seed);
         let mut rng = Rng::new(seed ^ 0xBAC0);
         let sim = SimVfs::new();
-        let (dir, segment_len) = (workload.dir.clone(), workload.segment_len);
+        let (dir, segment_len) = (workload.dir.clone(), workload.setup.segment_len);
         let mut story = Story { sim: sim.clone(), segment_len, dir, made: Vec::new() };
         // Compaction takes away what was just sealed: half of the workloads have none.
         let compacts = rng.percent(50);
@@ -144,7 +144,7 @@ impl BackupTest {
     pub fn fault(&mut self, seed: u64, plan: &FaultPlan) -> Result<bool, Violation> {
         let mut workload = Workload::new(seed);
         let sim = SimVfs::new();
-        let place = (workload.dir.clone(), workload.segment_len);
+        let place = (workload.dir.clone(), workload.setup.segment_len);
         let mut run = Run::new(&sim, &workload, true);
         let half = workload.steps.len() / 2;
         let mut earlier = None;

@@ -125,13 +125,39 @@ impl Specimen {
         Self::make("packed", 4, 24, false, make_packed_batch)
     }
 
-    /// A store that `seed` fills with `batches`, opened twice on the way.
+    /// A store with segments that compaction wrote, durable snapshots, and old versions that only
+    /// those need; its process was killed.
+    pub fn compacted() -> Self {
+        let also = |db: &Db, i| {
+            if [6, 17].contains(&i) {
+                db.persist().expect("nothing fails");
+            }
+            if [12, 24].contains(&i) {
+                db.compact_now().expect("nothing fails");
+            }
+        };
+        Self::make_with("compacted", 4, 34, false, make_batch, also)
+    }
+
     fn make(
         name: &'static str,
         seed: u64,
         batches: u64,
         close: bool,
         make: fn(&mut Rng, u64) -> WriteBatch,
+    ) -> Self {
+        Self::make_with(name, seed, batches, close, make, |_, _| {})
+    }
+
+    /// A store that `seed` fills with `batches`, opened twice on the way. `also` is done before
+    /// each batch.
+    fn make_with(
+        name: &'static str,
+        seed: u64,
+        batches: u64,
+        close: bool,
+        make: fn(&mut Rng, u64) -> WriteBatch,
+        also: impl Fn(&Db, u64),
     ) -> Self {
         let sim = SimVfs::new();
         let mut id = [0; 16];
@@ -158,6 +184,8 @@ impl Specimen {
                 sim.kill(|| drop(db));
                 db = open();
             }
+            also(&db, i);
+            states.push((db.stats().next_seqno, model.contents().clone()));
             watermark = db.stats().watermark;
             let batch = &mut make(&mut rng, i);
             history.extend(Written::of(batch, db.stats().next_seqno));

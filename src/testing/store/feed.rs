@@ -82,7 +82,7 @@ impl FeedRun {
                 }
                 Some(db)
             }
-            Step::Persist => {
+            Step::Sync | Step::Persist => {
                 db.sync().map_err(failed)?;
                 self.history.promise(self.sim.mark());
                 Some(db)
@@ -100,6 +100,8 @@ impl FeedRun {
                 self.sim.kill(|| drop(db));
                 Some(self.open(place)?)
             }
+            // Plain workloads have no others.
+            _ => Some(db),
         };
         Ok(())
     }
@@ -173,7 +175,7 @@ impl FeedTest {
         let mut workload = Workload::new(seed);
         let sim = SimVfs::new();
         let mut run = FeedRun { sim: sim.clone(), history: History::new(), db: None };
-        let place = (workload.dir.clone(), workload.segment_len);
+        let place = (workload.dir.clone(), workload.setup.segment_len);
         let mut consumers = [Consumer::new(true), Consumer::new(false)];
         let mut records = Vec::new();
         for step in &mut workload.steps {
@@ -224,8 +226,8 @@ impl FeedTest {
     ) -> Result<(), Violation> {
         let disk = state.disk();
         let dir = &workload.dir;
-        let beside = read_beside(&disk, dir, workload.segment_len, history)?;
-        let db = whole_log(&disk, workload.segment_len)
+        let beside = read_beside(&disk, dir, workload.setup.segment_len, history)?;
+        let db = whole_log(&disk, workload.setup.segment_len)
             .open(dir)
             .map_err(|e| violation("a crash state does not open", &e))?;
         let found = fingerprint_of(&db).map_err(|e| violation("a crash state", &e))?;

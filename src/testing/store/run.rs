@@ -1,12 +1,14 @@
 //! A run of a workload: the store on its simulated disk, and the history that it must agree with.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::super::{Contents, Fingerprint, History, SimVfs};
-use super::workload::{Step, Workload, options};
+use super::workload::{Setup, Step, Workload};
 use crate::engine::{
-    CompactionOptions, Db, Durability, OpenError, ReadError, WriteBatch, WriteError,
+    Db, Durability, Iter, OpenError, PersistOptions, ReadError, Snapshot, SnapshotError,
+    WriteBatch, WriteError,
 };
 
 /// The store did what it must never do.
@@ -21,13 +23,39 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// What a store is busy with, beside plain writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// Compacting.
+    Compaction,
+    /// Recording a durable snapshot, or dropping one.
+    Snapshot,
+    /// Going back to a durable snapshot.
+    Rollback,
+    /// Writing a checkpoint of the index.
+    Checkpoint,
+}
+
+impl Part {
+    /// Every part there is.
+    pub const ALL: [Part; 4] = [Part::Compaction, Part::Snapshot, Part::Rollback, Part::Checkpoint];
+}
+
 /// A store in use, and what is known about it.
 pub struct Run {
-    sim: SimVfs,
+    pub(super) sim: SimVfs,
     dir: PathBuf,
-    segment_len: u64,
-    db: Option<Db>,
-    history: History,
+    setup: Setup,
+    pub(super) db: Option<Db>,
+    pub(super) history: History,
+    /// Snapshots and iterators, the oldest first.
+    held: Vec<Held>,
+    /// Which operations of the disk belong to which part of the store.
+    parts: Vec<(Part, Range<usize>)>,
+    /// Where the log ended when the last durable snapshot was recorded, and its number: asked for
+    /// another one when nothing was written since, the store gives the same.
+    recorded: Option<(u64, u64)>,
     /// A write or a sync failed in such a way that nobody knows what is on the disk: it is this
     /// state or a later one.
     in_doubt: Option<usize>,
@@ -37,8 +65,65 @@ pub struct Run {
     errors: u64,
     /// The moment of the first open after a sync had failed.
     trusted: Option<usize>,
-    /// Whether compaction runs by itself.
-    compaction: CompactionOptions,
+}
+
+/// What shows the store as it was at one moment.
+struct Held {
+    snapshot: Snapshot,
+    /// Iterators by collection, not begun.
+    iters: Vec<(String, Iter)>,
+    /// What they must show.
+    print: Fingerprint,
+}
+
+impl Held {
+    /// What the snapshot shows.
+    fn shown(&self) -> Result<Fingerprint, ReadError> {
+        shown_by(&self.snapshot)
+    }
+
+    /// What the iterators show; they are at their end then.
+    fn iterated(&mut self) -> Result<Fingerprint, ReadError> {
+        let mut print = Fingerprint::default();
+        for (name, iter) in &mut self.iters {
+            for entry in iter {
+                let entry = entry?;
+                print.add(name, &entry.key, &entry.value);
+            }
+        }
+        Ok(print)
+    }
+}
+
+/// The fingerprint of what a snapshot shows.
+fn shown_by(snapshot: &Snapshot) -> Result<Fingerprint, ReadError> {
+    let mut print = Fingerprint::default();
+    for (name, _) in snapshot.collections() {
+        for entry in snapshot.iter(&name) {
+            let entry = entry?;
+            print.add(&name, &entry.key, &entry.value);
+        }
+    }
+    Ok(print)
+}
+
+/// As [`fingerprint_of`], with the durable snapshots and what each of them shows.
+///
+/// # Errors
+///
+/// As [`Db::get`].
+pub fn whole_of(db: &Db) -> Result<Fingerprint, ReadError> {
+    let mut whole = fingerprint_of(db)?;
+    for info in db.snapshots() {
+        let shown = match db.open_snapshot(info.id) {
+            Ok(snapshot) => shown_by(&snapshot)?,
+            Err(SnapshotError::Read(e)) => return Err(e),
+            // One that is listed and not there looks like one of nothing.
+            Err(_) => Fingerprint::default(),
+        };
+        whole.add_snapshot(info.id, info.name.as_deref(), shown);
+    }
+    Ok(whole)
 }
 
 /// The fingerprint of everything in the store, read key by key and verified.
@@ -80,14 +165,16 @@ impl Run {
         Run {
             sim: sim.clone(),
             dir: workload.dir.clone(),
-            segment_len: workload.segment_len,
+            setup: workload.setup,
             db: None,
             history: History::new(),
+            held: Vec::new(),
+            parts: Vec::new(),
+            recorded: None,
             in_doubt: None,
             faults,
             errors: 0,
             trusted: None,
-            compaction: CompactionOptions::default(),
         }
     }
 
@@ -98,13 +185,27 @@ impl Run {
     ///
     /// An error of the store, or contents that are not what was written.
     pub fn whole(workload: &mut Workload) -> Result<(SimVfs, History), Violation> {
-        let sim = SimVfs::new();
-        let mut run = Run::new(&sim, workload, false);
+        let run = Self::to_the_end(workload)?;
+        Ok((run.sim, run.history))
+    }
+
+    /// As [`Run::whole`]; returns the run, whose process was killed in the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Run::whole`].
+    pub(super) fn to_the_end(workload: &mut Workload) -> Result<Self, Violation> {
+        let mut run = Run::new(&SimVfs::new(), workload, false);
         for step in &mut workload.steps {
             run.step(step)?;
         }
         run.kill();
-        Ok((sim, run.history))
+        Ok(run)
+    }
+
+    /// Which operations of the disk belong to which part of the store.
+    pub fn parts(&self) -> &[(Part, Range<usize>)] {
+        &self.parts
     }
 
     /// Goes on with a store that a run has left on its disk.
@@ -114,7 +215,7 @@ impl Run {
 
     /// From the next open on, compaction runs when it is told to only.
     pub fn without_compaction(&mut self) {
-        self.compaction = CompactionOptions::manual();
+        self.setup.space_percent = None;
     }
 
     /// What is known about the store.
@@ -157,8 +258,22 @@ impl Run {
     pub fn step(&mut self, step: &mut Step) -> Result<(), Violation> {
         match step {
             Step::Write(batch, durability) => self.write(batch, *durability),
-            Step::Persist => self.persist(),
-            Step::Checkpoint => self.checkpoint(),
+            Step::Sync => self.sync(),
+            Step::Persist => self.in_part(Part::Snapshot, |run| run.persist(None)),
+            Step::PersistNamed(name) => {
+                self.in_part(Part::Snapshot, |run| run.persist(Some(name.clone())))
+            }
+            Step::DropSnapshot(nth) => self.in_part(Part::Snapshot, |run| run.drop_snapshot(*nth)),
+            Step::Rollback(nth) => self.in_part(Part::Rollback, |run| run.roll_back(*nth)),
+            Step::Compact => self.in_part(Part::Compaction, Run::compact),
+            Step::CompactDuring(steps) => {
+                let steps = std::mem::take(steps);
+                self.in_part(Part::Compaction, |run| run.compact_during(steps))
+            }
+            Step::ReadDuring => self.in_part(Part::Compaction, Run::read_during),
+            Step::Hold => self.hold(),
+            Step::Release => self.release(),
+            Step::Checkpoint => self.in_part(Part::Checkpoint, Run::checkpoint),
             Step::Close => self.close(),
             Step::Kill => {
                 self.kill();
@@ -167,8 +282,21 @@ impl Run {
         }
     }
 
+    /// Does `work` and notes which operations of the disk it took.
+    fn in_part(
+        &mut self,
+        part: Part,
+        work: impl FnOnce(&mut Run) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        self.open()?;
+        let start = self.sim.position();
+        let done = work(self);
+        self.parts.push((part, start..self.sim.position()));
+        done
+    }
+
     /// An error: what is to be expected when calls fail, and never otherwise.
-    fn error(&mut self, what: &str, error: &dyn fmt::Display) -> Result<(), Violation> {
+    pub(super) fn error(&mut self, what: &str, error: &dyn fmt::Display) -> Result<(), Violation> {
         self.errors += 1;
         if self.faults { Ok(()) } else { Err(Violation(format!("{what} failed: {error}"))) }
     }
@@ -185,8 +313,11 @@ impl Run {
         if self.sim.failed_syncs() > 0 {
             self.trusted.get_or_insert(self.sim.position());
         }
-        match options(&self.sim, self.segment_len).compaction(self.compaction).open(&self.dir) {
-            Ok(db) => self.db = Some(db),
+        match self.setup.options(&self.sim).open(&self.dir) {
+            Ok(db) => {
+                self.recorded = None;
+                self.db = Some(db);
+            }
             Err(e @ OpenError::Io(_)) => return self.error("open", &e),
             Err(e) => return Err(Violation(format!("open refused: {e}"))),
         }
@@ -235,34 +366,185 @@ impl Run {
     }
 
     /// What has been written is visible, and nobody knows whether it is on the disk.
-    fn doubt(&mut self, e: &WriteError) {
+    pub(super) fn doubt(&mut self, e: &WriteError) {
         if matches!(e, WriteError::Poisoned(_)) {
             let visible = self.history.current();
             self.in_doubt.get_or_insert(visible);
         }
     }
 
-    /// Makes everything durable.
+    fn sync(&mut self) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        match db.sync() {
+            Ok(()) => self.is_durable(),
+            Err(e) => {
+                self.doubt(&e);
+                self.error("sync", &e)
+            }
+        }
+    }
+
+    /// The store has said that everything is durable.
+    fn is_durable(&mut self) -> Result<(), Violation> {
+        if self.is_in_doubt() {
+            return Err(Violation("a poisoned store said that it is durable".to_owned()));
+        }
+        self.history.promise(self.sim.mark());
+        Ok(())
+    }
+
+    /// Records a durable snapshot, which makes everything durable.
     ///
     /// # Errors
     ///
     /// What the store must not do.
-    pub fn persist(&mut self) -> Result<(), Violation> {
+    pub fn persist(&mut self, name: Option<String>) -> Result<(), Violation> {
         self.open()?;
         let Some(db) = self.db.clone() else { return Ok(()) };
-        match db.persist() {
-            Ok(_) if self.is_in_doubt() => {
-                Err(Violation("a poisoned store said that it is durable".to_owned()))
+        let visible = self.history.current();
+        let recorded = self.recorded.filter(|(end, id)| {
+            let is_there = self.history.now().snapshots().contains(id);
+            name.is_none() && is_there && *end == db.stats().next_seqno
+        });
+        let mut id = recorded.map_or(0, |(_, id)| id);
+        if recorded.is_none() {
+            let (name, unnamed_max) = (name.clone(), self.setup.unnamed_max);
+            self.history.start_with(self.sim.position(), |model| {
+                id = model.record_snapshot(name, unnamed_max);
+            });
+        }
+        let options = PersistOptions { name, ..PersistOptions::default() };
+        match db.persist_with(options) {
+            Ok(info) if id != info.id => {
+                return Err(Violation(format!("snapshot {id:?} was recorded as {info:?}")));
             }
             Ok(_) => {
-                self.history.promise(self.sim.mark());
-                Ok(())
+                self.is_durable()?;
+                if recorded.is_none() {
+                    self.recorded = Some((db.stats().next_seqno, id));
+                }
             }
+            Err(e) if recorded.is_none() => self.write_failed(visible, &e)?,
             Err(e) => {
                 self.doubt(&e);
-                self.error("persist", &e)
+                self.error("persist", &e)?;
             }
         }
+        self.compare("persist")
+    }
+
+    /// Makes the store what it was at one of the durable snapshots that there are.
+    fn roll_back(&mut self, nth: usize) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let ids = self.history.now().snapshots();
+        let Some(id) = nth.checked_rem(ids.len()).map(|nth| ids[nth]) else { return Ok(()) };
+        let visible = self.history.current();
+        let unnamed_max = self.setup.unnamed_max;
+        self.history.start_with(self.sim.position(), |model| {
+            model.record_snapshot(Some(format!("before rollback to {id}")), unnamed_max);
+            model.roll_back(id);
+        });
+        match db.rollback_to(id) {
+            Ok(_) => self.is_durable()?,
+            Err(SnapshotError::Write(e)) => self.write_failed(visible, &e)?,
+            // Nothing was changed.
+            Err(SnapshotError::Read(e @ ReadError::Io(_))) => {
+                self.history.fail();
+                self.error("rollback", &e)?;
+            }
+            Err(e @ SnapshotError::Missing { .. }) if self.is_in_doubt() => {
+                self.history.fail();
+                self.error("rollback", &e)?;
+            }
+            Err(e) => return Err(Violation(format!("rollback to {id}: {e}"))),
+        }
+        self.compare("rollback")
+    }
+
+    /// Drops one of the durable snapshots that there are.
+    fn drop_snapshot(&mut self, nth: usize) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let ids = self.history.now().snapshots();
+        let Some(id) = nth.checked_rem(ids.len()).map(|nth| ids[nth]) else { return Ok(()) };
+        let visible = self.history.current();
+        self.history.start_with(self.sim.position(), |model| model.drop_snapshot(id));
+        match db.drop_snapshot(id) {
+            Ok(()) => self.is_durable()?,
+            Err(SnapshotError::Write(e)) => self.write_failed(visible, &e)?,
+            // In doubt, it may never have been recorded.
+            Err(e @ SnapshotError::Missing { .. }) if self.is_in_doubt() => {
+                self.history.fail();
+                self.error("drop snapshot", &e)?;
+            }
+            Err(e) => return Err(Violation(format!("drop snapshot {id}: {e}"))),
+        }
+        self.compare("drop snapshot")
+    }
+
+    fn compact(&mut self) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let result = db.compact_now().map(drop);
+        self.compacted(result)?;
+        self.compare("compaction")
+    }
+
+    /// A compaction has ended.
+    pub(super) fn compacted(&mut self, result: Result<(), WriteError>) -> Result<(), Violation> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                self.doubt(&e);
+                self.error("compaction", &e)
+            }
+        }
+    }
+
+    fn hold(&mut self) -> Result<(), Violation> {
+        self.open()?;
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let snapshot = db.snapshot();
+        let print = match shown_by(&snapshot) {
+            Ok(print) => print,
+            Err(e @ ReadError::Io(_)) => return self.error("read", &e),
+            Err(e) => return Err(Violation(format!("a new snapshot: {e}"))),
+        };
+        let iters =
+            db.collections().into_iter().map(|(name, _)| (name.clone(), db.iter(&name))).collect();
+        self.held.push(Held { snapshot, iters, print });
+        self.compare("making a snapshot")
+    }
+
+    fn release(&mut self) -> Result<(), Violation> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let mut oldest = self.held.remove(0);
+        match oldest.iterated() {
+            Ok(print) if print == oldest.print => {}
+            Ok(_) => return Err(Violation("an iterator shows what was not there".to_owned())),
+            Err(e @ ReadError::Io(_)) => self.error("read", &e)?,
+            Err(e) => return Err(Violation(format!("an iterator: {e}"))),
+        }
+        drop(oldest);
+        self.compare("letting go of a snapshot")
+    }
+
+    /// What is held must show what it always did.
+    fn compare_held(&mut self, when: &str) -> Result<(), Violation> {
+        let mut errors = Vec::new();
+        for held in &self.held {
+            match held.shown() {
+                Ok(print) if print == held.print => {}
+                Ok(_) => return Err(Violation(format!("after {when}, a snapshot has changed"))),
+                Err(e @ ReadError::Io(_)) => errors.push(e),
+                Err(e) => return Err(Violation(format!("after {when}, a snapshot: {e}"))),
+            }
+        }
+        errors.iter().try_for_each(|e| self.error("read", e))
     }
 
     /// Writes a checkpoint, which makes everything durable.
@@ -306,14 +588,16 @@ impl Run {
                     self.error("close", &e)?;
                 }
             }
+            self.compare_held("close")?;
+            self.held.clear();
         }
         self.open()
     }
 
     /// Ends the process that has the store open.
     pub fn kill(&mut self) {
-        let db = self.db.take();
-        self.sim.kill(|| drop(db));
+        let (db, held) = (self.db.take(), std::mem::take(&mut self.held));
+        self.sim.kill(|| drop((held, db)));
     }
 
     /// The open store must hold what was written; where that is in doubt, something legal. Notes
@@ -324,16 +608,17 @@ impl Run {
     /// It holds something else.
     pub fn compare(&mut self, when: &str) -> Result<(), Violation> {
         let Some(db) = self.db.clone() else { return Ok(()) };
-        let print = match fingerprint_of(&db) {
+        self.compare_held(when)?;
+        let print = match whole_of(&db) {
             Ok(print) => print,
             Err(e @ ReadError::Io(_)) => return self.error("read", &e),
             Err(e) => return Err(Violation(format!("after {when}: {e}"))),
         };
         let position = self.sim.position();
         match self.in_doubt {
-            None if self.history.now().fingerprint() == print => return Ok(()),
+            None if self.print_of(self.history.current()) == print => return Ok(()),
             Some(oldest) => {
-                let is_found = |i: &usize| self.history.state(*i).fingerprint() == print;
+                let is_found = |i: &usize| self.print_of(*i) == print;
                 let mut legal = self.history.legal(position + 1).filter(|i| *i >= oldest);
                 if let Some(index) = legal.find(is_found) {
                     drop(legal);
@@ -347,6 +632,12 @@ impl Run {
         }
         let contents = contents_of(&db).map_err(|e| Violation(e.to_string()))?;
         let text = self.history.explain(position + 1, &contents);
-        Err(Violation(format!("after {when}, without a power cut: {text}")))
+        let snapshots = db.snapshots();
+        Err(Violation(format!("after {when}, without a power cut: {text}\nit has {snapshots:?}")))
+    }
+
+    /// What a store in state `index` is compared by.
+    fn print_of(&self, index: usize) -> Fingerprint {
+        self.history.state(index).whole()
     }
 }
