@@ -71,7 +71,7 @@ pub fn load(db: &Db, keys: u64, value: &[u8]) {
         fill(&mut batch, start, 1000.min(keys - start), value);
         db.write(&mut batch, Durability::Buffered).unwrap();
     }
-    db.persist().unwrap();
+    db.sync().unwrap();
 }
 
 /// The physical floor of a write: the same bytes in a buffer, checksummed, appended to a plain

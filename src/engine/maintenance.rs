@@ -275,7 +275,11 @@ impl Core {
             segment.sync().map_err(|e| self.poison.set(e))?;
         }
         let seal = Seal { data_end, file_len, first: footer.first, next };
-        self.manifest.lock().append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
+        {
+            let mut manifest = self.manifest.lock();
+            manifest.append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
+            manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)?;
+        }
         segment.set_sealed(seal, self.map(segment, file_len));
         *segment.hints.lock() = Vec::new();
         // All of it is durable: whoever syncs the log next need not, nor keep it from leaving.

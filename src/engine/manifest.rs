@@ -12,8 +12,7 @@ use crate::format::manifest::{
 use crate::format::segment::StoreId;
 use crate::vfs::{File, IoError, OpenMode, Vfs, read_full_at, write_all_at};
 
-/// A manifest longer than this many bytes per live segment, and than a page, is written anew at
-/// open.
+/// A manifest longer than this many bytes per live segment, and than a page, is written anew.
 const BYTES_PER_SEGMENT_MAX: u64 = 256;
 const REWRITE_LEN_MIN: u64 = 4096;
 
@@ -53,6 +52,11 @@ pub(super) fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Manifest>, OpenEr
     }
 }
 
+/// True if a manifest of `len` bytes is much longer than its state.
+fn is_long(len: u64, state: &State) -> bool {
+    len > REWRITE_LEN_MIN && len > state.segments.len() as u64 * BYTES_PER_SEGMENT_MAX
+}
+
 impl ManifestFile {
     /// For a store that is only read.
     pub(super) fn read_only(dir: &Path, state: State) -> Self {
@@ -63,9 +67,7 @@ impl ManifestFile {
     /// Opens the manifest that was `read` for appending; writes it anew if its tail is torn or it
     /// has grown out of proportion.
     pub(super) fn open(vfs: &dyn Vfs, dir: &Path, read: Manifest) -> Result<Self, OpenError> {
-        let live = read.state.segments.len() as u64;
-        let is_long = read.end > REWRITE_LEN_MIN && read.end > live * BYTES_PER_SEGMENT_MAX;
-        if read.torn || read.is_old || is_long {
+        if read.torn || read.is_old || is_long(read.end, &read.state) {
             return Self::create(vfs, dir, &read.store, read.state);
         }
         let path = dir.join(FILE_NAME);
@@ -96,6 +98,19 @@ impl ManifestFile {
         store: &StoreId,
         state: State,
     ) -> Result<Self, OpenError> {
+        let ready = Self::write_aside(vfs, dir, store, state)?;
+        ready.put_in_place(vfs, dir)?;
+        Ok(ready)
+    }
+
+    /// Writes a manifest with `state` under the temporary name and syncs it. It counts only once it
+    /// is put in place.
+    fn write_aside(
+        vfs: &dyn Vfs,
+        dir: &Path,
+        store: &StoreId,
+        state: State,
+    ) -> Result<Self, OpenError> {
         let temp = dir.join(TEMP_NAME);
         let path = dir.join(FILE_NAME);
         match vfs.remove(&temp) {
@@ -118,10 +133,6 @@ impl ManifestFile {
         if !planted!(RenameBeforeSync) {
             file.sync_all().map_err(failed("sync"))?;
         }
-        vfs.rename(&temp, &path).map_err(failed("rename"))?;
-        if !planted!(RenameDirNotSynced) {
-            vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?;
-        }
         let Edit::State(state) = edit else {
             return Err(OpenError::InvalidOption(format!("format {FORMAT_MAJOR}")));
         };
@@ -129,9 +140,41 @@ impl ManifestFile {
         Ok(ManifestFile { path, file: Some(file), salt, end: bytes.len() as u64, state, next_id })
     }
 
-    /// Its length.
-    pub(super) fn end(&self) -> u64 {
-        self.end
+    /// Renames a manifest that was written aside over the old one, durably. If that fails nobody
+    /// can say which of them the next open will find; both say the same.
+    fn put_in_place(&self, vfs: &dyn Vfs, dir: &Path) -> Result<(), IoError> {
+        let temp = dir.join(TEMP_NAME);
+        vfs.rename(&temp, &self.path).map_err(|e| IoError::new("rename", temp, e))?;
+        if planted!(RenameDirNotSynced) {
+            return Ok(());
+        }
+        vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))
+    }
+
+    /// Writes the manifest anew if it has grown out of proportion, so that a store that stays open
+    /// for years keeps a short one.
+    ///
+    /// # Errors
+    ///
+    /// A failure before the new one is put in place is none: the old one goes on. After that the
+    /// store is poisoned, since later edits might go into a file that is not found again.
+    pub(super) fn trim(
+        &mut self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        store: &StoreId,
+        poison: &Poison,
+    ) -> Result<(), WriteError> {
+        if !is_long(self.end, &self.state) || poison.check().is_err() {
+            return Ok(());
+        }
+        let Ok(mut new) = Self::write_aside(vfs, dir, store, self.state.clone()) else {
+            return Ok(());
+        };
+        new.put_in_place(vfs, dir).map_err(|e| poison.set(e))?;
+        new.next_id = new.next_id.max(self.next_id);
+        *self = new;
+        Ok(())
     }
 
     /// An id for a new segment; none is given out twice.

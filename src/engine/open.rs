@@ -75,7 +75,7 @@ impl Core {
         let state = read.state.clone();
         let file = ManifestFile::read_only(dir, read.state);
         let mut core = Core::new(dir, options, read.store, file, None);
-        let (tail, _) = core.recover_and_load(&state, read.end, &mut report)?;
+        let (tail, _) = core.recover_and_load(&state, &mut report)?;
         core.log.get_mut().next_seqno = tail.next_seqno;
         *core.applied.get_mut() = tail.next_seqno;
         core.sync.durable.store(report.watermark, Ordering::Release);
@@ -153,7 +153,7 @@ impl Core {
         let store = read.store;
         let view = ManifestFile::read_only(dir, read.state.clone());
         let mut core = Core::new(dir, options, store, view, Some(lock));
-        let (tail, has_bad_checkpoint) = core.recover_and_load(&state, read.end, &mut report)?;
+        let (tail, has_bad_checkpoint) = core.recover_and_load(&state, &mut report)?;
         core.epoch = state.epoch.checked_add(1).ok_or_else(|| {
             let path = dir.join(FILE_NAME);
             refuse(Case::Inconsistent, &path, 0, "the numbers of opens are used up")
@@ -254,11 +254,13 @@ impl Core {
     fn recover_and_load(
         &mut self,
         state: &State,
-        manifest_end: u64,
         report: &mut RecoveryReport,
     ) -> Result<(TailScan, bool), OpenError> {
-        let view =
-            ManifestView { segments: &state.segments, epoch: state.epoch, end: manifest_end };
+        let view = ManifestView {
+            segments: &state.segments,
+            epoch: state.epoch,
+            next_segment: state.next_segment,
+        };
         let base = self.find_checkpoint(&view).transpose();
         let found = base.map(|base| base.and_then(|base| self.load_base(state, &base, report)));
         let is_ignored = match found {

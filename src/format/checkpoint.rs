@@ -14,7 +14,7 @@
 //! | 12 | 4 | epoch | which open of the store wrote it |
 //! | 16 | 16 | store | id of the store |
 //! | 32 | 8 | seqno | it holds the state of all records below this sequence number |
-//! | 40 | 8 | manifest end | length of the manifest in that epoch when it was written, at most |
+//! | 40 | 8 | next segment | all its segments have smaller ids |
 //! | 48 | 8 | meta | offset of the meta data, behind the blocks |
 //! | 56 | 8 | meta len | its length: the file ends with it |
 //! | 64 | 4 | meta checksum | salted by bytes 8..48 |
@@ -62,8 +62,8 @@ pub(crate) struct Identity {
     pub epoch: u32,
     /// It holds the state of all records below this one.
     pub seqno: u64,
-    /// How long the manifest was when it was written, at most.
-    pub manifest_end: u64,
+    /// All its segments have smaller ids.
+    pub next_segment: u64,
 }
 
 /// A header.
@@ -84,7 +84,7 @@ impl Identity {
         put_at(bytes, 12, &self.epoch.to_le_bytes());
         put_at(bytes, 16, &self.store);
         put_at(bytes, 32, &self.seqno.to_le_bytes());
-        put_at(bytes, 40, &self.manifest_end.to_le_bytes());
+        put_at(bytes, 40, &self.next_segment.to_le_bytes());
     }
 
     /// The salt of all checksums but the header's.
@@ -124,7 +124,7 @@ impl Header {
             store: array_at(bytes, 16).unwrap_or_default(),
             epoch: u32_at(bytes, 12),
             seqno: u64_at(bytes, 32),
-            manifest_end: u64_at(bytes, 40),
+            next_segment: u64_at(bytes, 40),
         };
         let (meta_offset, meta_len) = (u64_at(bytes, 48), u64_at(bytes, 56));
         let fits = meta_offset >= CHECKPOINT_HEADER_LEN as u64
@@ -491,7 +491,7 @@ mod tests {
     }
 
     fn header(meta_offset: u64, meta_len: u64) -> Header {
-        let identity = Identity { store: [7; 16], epoch: 3, seqno: 9, manifest_end: 4096 };
+        let identity = Identity { store: [7; 16], epoch: 3, seqno: 9, next_segment: 4096 };
         Header { identity, meta_offset, meta_len, meta_checksum: 1 }
     }
 

@@ -10,7 +10,8 @@
 //!
 //! A checkpoint counts only if
 //!
-//! - it is of this store, of an epoch and a length of the manifest that have been;
+//! - it is of this store, of an epoch that has been, with no segment that the manifest has not
+//!   heard of;
 //! - every segment in it that is still listed has the same salt and, if it was sealed, the same
 //!   extent; those that are not listed any more were replaced by compaction;
 //! - the log reaches as far as it does;

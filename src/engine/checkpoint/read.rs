@@ -127,8 +127,8 @@ fn read(file: &dyn File, offset: u64, len: usize, buf: &mut Vec<u8>) -> Result<(
 pub(in crate::engine) struct ManifestView<'a> {
     pub(in crate::engine) segments: &'a [SegmentState],
     pub(in crate::engine) epoch: u32,
-    /// Its length.
-    pub(in crate::engine) end: u64,
+    /// The next segment's id.
+    pub(in crate::engine) next_segment: u64,
 }
 
 impl Core {
@@ -148,7 +148,8 @@ impl Core {
         read(&*file, 0, CHECKPOINT_HEADER_LEN.min(usize::try_from(len).unwrap_or(0)), &mut bytes)?;
         let header = Header::decode(&bytes, len)?;
         let identity = header.identity;
-        let is_newer = identity.epoch == manifest.epoch && identity.manifest_end > manifest.end;
+        let is_newer =
+            identity.epoch == manifest.epoch && identity.next_segment > manifest.next_segment;
         if identity.store != self.store_id {
             return Err("it is of another store".into());
         }

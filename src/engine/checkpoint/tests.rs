@@ -103,7 +103,7 @@ fn contradictions_are_ignored() {
         ("later manifest", |h, _, _| {
             // The store is opened once more below, before this one is put in place.
             h.identity.epoch += 1;
-            h.identity.manifest_end += 1 << 20;
+            h.identity.next_segment += 1 << 20;
         }),
         ("behind the log", |h, _, _| h.identity.seqno += 1),
         ("other salt", |_, m, _| m.segments[0].salt ^= 1),

@@ -146,9 +146,9 @@ impl Core {
             store: self.store_id,
             epoch: self.epoch,
             seqno: frozen.seqno,
-            // At least as long as when the state was taken: a reader whose manifest is shorter may
+            // At least what it was when the state was taken: a reader whose manifest is older may
             // not know its segments.
-            manifest_end: self.manifest.lock().end(),
+            next_segment: self.manifest.lock().state.next_segment,
         };
         let mut output = Output::create(self, identity.salt(), is_over)?;
         let collections = frozen

@@ -384,7 +384,9 @@ impl Core {
             let edit = Edit::Compact { added, removed: Vec::new(), watermark };
             return self.manifest.lock().append(&edit, &self.poison);
         }
-        self.manifest.lock().append(&edit, &self.poison)
+        let mut manifest = self.manifest.lock();
+        manifest.append(&edit, &self.poison)?;
+        manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)
     }
 
     /// Leads the index and the snapshots' books to where the records stand now.
