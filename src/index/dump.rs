@@ -78,7 +78,7 @@ impl Index {
                 return each(Part::Whole, entries);
             }
         }
-        for (shard, table) in (0u8..).zip(self.split()) {
+        for (shard, table) in (0..=u8::MAX).zip(self.split()) {
             let entries: Vec<_> = {
                 let table = table.read();
                 table.entries().map(|(hash, l)| (hash, Location(l))).collect()
@@ -217,7 +217,8 @@ mod tests {
         }
     }
 
-    /// Goal: what belongs into one table is found in an index that is split, and in one that is not.
+    /// Goal: what belongs into one table is found in an index that is split, and in one that is
+    /// not.
     #[test]
     fn the_entries_of_one_table_are_found() {
         for len in [0, 100, 20_000] {

@@ -193,4 +193,9 @@ fn the_log_keeps_to_its_share_by_itself() {
     assert_eq!(stats.compaction.failure, None);
     let share = stats.log_bytes() * 100 / stats.live_bytes();
     assert!(share <= 130, "{share} percent: {:?}", stats.segments);
+    // And the files of what was compacted are gone.
+    let listed = stats.segments.len();
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().path());
+    let files = files.filter(|f| f.extension().is_some_and(|e| e == "seg")).count();
+    assert!(files <= listed + 1, "{files} files of {listed} segments");
 }
