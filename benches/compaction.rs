@@ -14,7 +14,7 @@ use siltstone::{CompactionOptions, Db, Durability, Options, WriteBatch};
 
 const VALUE_LEN: usize = 1200;
 const BATCH: u64 = 500;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// One run of overwriting.
 struct Run {
@@ -26,7 +26,7 @@ struct Run {
 
 fn main() {
     let keys = std::env::var("SILTSTONE_BENCH_KEYS").ok().and_then(|n| n.parse().ok());
-    let keys: u64 = keys.unwrap_or(500_000);
+    let keys: u64 = keys.unwrap_or(1_000_000);
     let (mut off, mut on) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         off.push(overwrite(keys, round as u64, CompactionOptions::manual()));
@@ -102,12 +102,12 @@ fn written(db: &Db) -> u64 {
 /// Waits until compaction has nothing left to do.
 fn settle(db: &Db) {
     let mut quiet = 0;
-    while quiet < 5 {
+    while quiet < 10 {
         let runs = db.stats().compaction.runs;
         std::thread::sleep(Duration::from_millis(300));
         let stats = db.stats();
-        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed).count();
-        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 2;
+        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed && s.log_bytes > 64).count();
+        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 1;
         quiet = if is_quiet { quiet + 1 } else { 0 };
     }
 }
