@@ -7,7 +7,7 @@
 mod common;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{dir, load, value};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -33,6 +33,8 @@ fn open_time(c: &mut Criterion) {
         load(&db, keys, &value(256));
         let per_key = db.stats().index_bytes as f64 / keys as f64;
         println!("index memory with {keys} keys: {per_key:.1} bytes per key");
+        // What goes on in the background would give a copy of several moments.
+        std::thread::sleep(Duration::from_secs(4));
         let killed = copy(dir.path());
         let replayed = Options::new().read_only(true).open(killed.path()).unwrap();
         println!("killed: checkpoint at {:?}", replayed.recovery_report().checkpoint);
@@ -45,6 +47,7 @@ fn open_time(c: &mut Criterion) {
                         let started = Instant::now();
                         let db = options.clone().open(dir).unwrap();
                         let time = started.elapsed();
+                        assert_eq!(db.len("data"), keys);
                         // Dropped outside of what is measured: the next open needs its lock.
                         drop(db);
                         time
