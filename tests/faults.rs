@@ -50,13 +50,13 @@ fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
 
 #[test]
 fn every_failing_call_is_borne() {
-    sweep_seeds(1, 9);
+    sweep_seeds(1, 4);
 }
 
 /// The same of workloads that compact, record snapshots and drop them all the time.
 #[test]
 fn every_failing_call_of_compactions_and_snapshots_is_borne() {
-    let situations = sweep_seeds(Workload::CHURN + 1, 3);
+    let situations = sweep_seeds(Workload::CHURN + 1, 2);
     say!("faults: {} plans of compaction came to nothing", situations[Situation::PlanFailed]);
     assert!(situations[Situation::PlanFailed] > 100);
 }
@@ -68,7 +68,7 @@ fn sweep_seeds(first: u64, count: u64) -> Situations {
     let next = AtomicU64::new(first);
     let started = Instant::now();
     let work = || {
-        let mut test = FaultTest::new(150);
+        let mut test = FaultTest::new(600);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed > last {
