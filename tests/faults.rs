@@ -33,11 +33,17 @@ const FAULTS: [Fault; 12] = [
     Fault::Kill,
 ];
 
-/// Tries every fault at every call that the workload of `seed` makes at `moment`.
+/// Tries every fault at the calls that the workload of `seed` makes at `moment`.
 fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
     let calls = FaultTest::calls(seed, moment).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    // Long workloads make thousands of calls: each fault then takes its turn at every so many.
+    let calls_max = std::env::var("SILTSTONE_FAULT_CALLS").map_or(40, |n| n.parse().unwrap());
+    let step = (calls / calls_max).max(1);
     for n in 0..calls {
-        for fault in FAULTS {
+        for (turn, fault) in (0..).zip(FAULTS) {
+            if (n + turn) % step != 0 {
+                continue;
+            }
             for plan in [FaultPlan::once(n, fault), FaultPlan::forever(n, fault)] {
                 if let Err(e) = test.run(seed, moment, &plan) {
                     let len = Workload::new(seed).setup.segment_len;
@@ -50,15 +56,15 @@ fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
 
 #[test]
 fn every_failing_call_is_borne() {
-    sweep_seeds(1, 4);
+    sweep_seeds(1, 2);
 }
 
 /// The same of workloads that compact, record snapshots and drop them all the time.
 #[test]
 fn every_failing_call_of_compactions_and_snapshots_is_borne() {
-    let situations = sweep_seeds(Workload::CHURN + 1, 2);
+    let situations = sweep_seeds(Workload::CHURN + 1, 1);
     say!("faults: {} plans of compaction came to nothing", situations[Situation::PlanFailed]);
-    assert!(situations[Situation::PlanFailed] > 100);
+    assert!(situations[Situation::PlanFailed] > 0);
 }
 
 /// Tries every fault at every call of `count` workloads from `first` on.
@@ -93,7 +99,7 @@ fn sweep_seeds(first: u64, count: u64) -> Situations {
         sum(|t| t.crash_states),
         runs as f64 / started.elapsed().as_secs_f64(),
     );
-    assert!(runs > 2_000 * count, "{runs} runs");
+    assert!(runs > 1_000 * count, "{runs} runs");
     assert!(sum(|t| t.errors) > runs && sum(|t| t.poisoned) > 0 && sum(|t| t.crash_states) > 0);
     let mut all = Situations::default();
     done.iter().for_each(|(_, situations)| all += *situations);
