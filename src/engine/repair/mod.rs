@@ -65,7 +65,7 @@ fn is_report_of(name: &str) -> Option<Range<u64>> {
 /// Repairs the store in `dir`, which nobody may have open for writing. A store that is whole is
 /// left as it is; what a crash leaves, such as a torn end, is no damage and is left to the open.
 ///
-/// Killed at any moment and run again it ends the same: see [`write`](self).
+/// Killed at any moment and run again it ends the same.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
