@@ -91,6 +91,15 @@ fn batch(number: u64) -> WriteBatch {
     batch
 }
 
+/// Records of a few segments that nothing overwrites.
+fn unchanging() -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for key in 0..1000u32 {
+        batch.put("texts", &key.to_le_bytes(), &[7; 1000]).unwrap();
+    }
+    batch
+}
+
 fn options() -> Options {
     Options::new().segment_len(256 << 10)
 }
@@ -125,7 +134,8 @@ fn backups_during_an_ingest_hold_the_state_they_name() {
             let (mut model, mut history) = (Model::default(), BTreeMap::new());
             history.insert(1, model.fingerprint());
             for number in 0.. {
-                let mut batch = batch(number);
+                // What never changes is what later backups need not bring again.
+                let mut batch = if number == 0 { unchanging() } else { batch(number) };
                 let durability =
                     if number % 50 == 0 { Durability::Sync } else { Durability::Buffered };
                 db.write(&mut batch, durability).unwrap();
@@ -137,6 +147,7 @@ fn backups_during_an_ingest_hold_the_state_they_name() {
             }
             history
         });
+        let writes_end = common::OnDrop(|| done.store(true, Ordering::Relaxed));
         let mut made = Vec::new();
         for round in 0..24 {
             let target = temp.path().join(format!("backup-{}", round % 3));
@@ -144,7 +155,7 @@ fn backups_during_an_ingest_hold_the_state_they_name() {
             let report = db.backup_to(&target, options).unwrap();
             made.push((report, verified(&target)));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(writes_end);
         (writer.join().unwrap(), made)
     });
     for (report, print) in &made {

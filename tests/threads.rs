@@ -121,11 +121,12 @@ fn nothing_goes_wrong_while_everything_goes_on() {
         let (db, done, left) = (&db, &done, &left);
         let writers = (0..WRITERS).map(|writer| {
             scope.spawn(move || {
-                let model = write(db, writer, batches);
-                if left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    done.store(true, Ordering::Relaxed);
-                }
-                model
+                let _last_ends_it = common::OnDrop(|| {
+                    if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                        done.store(true, Ordering::Relaxed);
+                    }
+                });
+                write(db, writer, batches)
             })
         });
         let writers: Vec<_> = writers.collect();

@@ -151,7 +151,7 @@ impl Core {
     fn create_segment(&self, len: u64) -> Result<Arc<Segment>, WriteError> {
         let mut manifest = self.manifest.lock();
         self.poison.check()?;
-        if self.segments.is_full() {
+        if !self.segments.has_room(1) {
             return Err(too_many_segments());
         }
         let id = manifest.take_id();
@@ -297,7 +297,7 @@ impl Core {
     }
 }
 
-fn too_many_segments() -> WriteError {
+pub(super) fn too_many_segments() -> WriteError {
     let max = crate::limits::SEGMENTS_MAX as u64;
     WriteError::TooLarge { what: "number of segments", len: max + 1, max }
 }

@@ -444,9 +444,9 @@ impl Slots {
 }
 
 impl SegmentTable {
-    /// True if no more can be added.
-    pub(super) fn is_full(&self) -> bool {
-        self.slots.read().iter().count() >= SEGMENTS_MAX
+    /// True if `count` more can be added.
+    pub(super) fn has_room(&self, count: usize) -> bool {
+        self.slots.read().iter().count().saturating_add(count) <= SEGMENTS_MAX
     }
 
     /// Adds the segment that `make` returns for its slot; `None` if there are too many.

@@ -9,3 +9,14 @@ macro_rules! say {
         let _ = writeln!(std::io::stdout(), $($text)*);
     }};
 }
+
+/// Runs a closure when it goes: threads that work until they are told to end are told so by a
+/// test that fails, too, which would wait for them for ever otherwise.
+#[allow(dead_code, reason = "not every test program has such threads")]
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

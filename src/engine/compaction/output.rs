@@ -46,6 +46,9 @@ pub(super) struct Finished {
     pub(super) hints: Vec<Hint>,
 }
 
+/// A segment of the open store, and the hints of its records.
+pub(super) type Opened = (Arc<Segment>, Vec<Hint>);
+
 fn failed(op: &'static str, path: &std::path::Path, e: std::io::Error) -> WriteError {
     WriteError::from_append(IoError::new(op, path, e))
 }
@@ -221,8 +224,9 @@ impl Finished {
         let _ = core.options.vfs.remove(&self.path);
     }
 
-    /// Makes it a segment of the open store. Requires: it is listed in the manifest.
-    pub(super) fn install(self, core: &Core) -> Option<(Arc<Segment>, Vec<Hint>)> {
+    /// Makes it a segment of the open store; `None` if that holds too many. Requires: it is listed
+    /// in the manifest.
+    pub(super) fn install(self, core: &Core) -> Option<Opened> {
         let Finished { header, salt, path, file, seal, hints } = self;
         let segment = core.segments.add(|slot| {
             let segment = Segment::new(&header, slot, salt, path, file);

@@ -9,9 +9,11 @@ use super::super::compression::Recompressor;
 use super::super::core::Core;
 use super::super::durable::listed_key;
 use super::super::error::{ReadError, WriteError};
+use super::super::maintenance::too_many_segments;
+use super::super::manifest::ManifestFile;
 use super::super::segments::Segment;
 use super::control::CompactionReport;
-use super::output::{Finished, Output};
+use super::output::{Finished, Opened, Output};
 use super::plan::Plan;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::Edit;
@@ -90,15 +92,9 @@ impl Core {
             finished => finished?,
         };
         moment!(Written);
-        if let Err(e) = self.list_outputs(&inputs, &finished) {
-            // Poisoned: the edit may be there, and the files must be.
-            if self.poison.check().is_ok() {
-                finished.iter().for_each(|output| output.discard(self));
-            }
-            return Err(e.into());
-        }
+        let outputs = self.list_outputs(&inputs, finished)?;
         moment!(Listed);
-        self.swing(&inputs, &survey, finished);
+        self.swing(&inputs, &survey, outputs);
         moment!(Swung);
         self.retire_inputs(&inputs);
         Ok(report)
@@ -360,37 +356,53 @@ impl Core {
         })
     }
 
-    /// Puts the outputs in the place of the inputs, in one edit.
+    /// Puts the outputs in the place of the inputs, in one edit, and opens them.
     fn list_outputs(
         &self,
         inputs: &[Arc<Segment>],
-        finished: &[Finished],
-    ) -> Result<(), WriteError> {
-        let edit = Edit::Compact {
-            added: finished.iter().map(Finished::state).collect(),
-            removed: inputs.iter().map(|s| s.id).collect(),
-            watermark: self.watermark(),
-        };
+        finished: Vec<Finished>,
+    ) -> Result<Vec<Opened>, WriteError> {
         if planted!(InputsGoBeforeTheEdit) {
             for input in inputs {
                 let _ = self.options.vfs.remove(&input.path);
             }
         }
-        if planted!(CompactionEditInTwo) {
-            let ids = inputs.iter().map(|s| s.id).collect();
-            self.manifest.lock().append(&Edit::Remove { ids }, &self.poison)?;
-            let added = finished.iter().map(Finished::state).collect();
-            let watermark = self.watermark();
-            let edit = Edit::Compact { added, removed: Vec::new(), watermark };
-            return self.manifest.lock().append(&edit, &self.poison);
-        }
+        // Until the outputs are in the table: whoever holds this lock finds open what is listed.
         let mut manifest = self.manifest.lock();
-        manifest.append(&edit, &self.poison)?;
-        manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)
+        if let Err(e) = self.append_lists(&mut manifest, inputs, &finished) {
+            // Poisoned: the edit may be there, and the files must be.
+            if self.poison.check().is_ok() {
+                finished.iter().for_each(|output| output.discard(self));
+            }
+            return Err(e);
+        }
+        let opened = finished.into_iter().filter_map(|output| output.install(self)).collect();
+        manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)?;
+        Ok(opened)
+    }
+
+    fn append_lists(
+        &self,
+        manifest: &mut ManifestFile,
+        inputs: &[Arc<Segment>],
+        finished: &[Finished],
+    ) -> Result<(), WriteError> {
+        if !self.segments.has_room(finished.len()) {
+            return Err(too_many_segments());
+        }
+        let added = finished.iter().map(Finished::state).collect();
+        let removed: Vec<u64> = inputs.iter().map(|s| s.id).collect();
+        let watermark = self.watermark();
+        if planted!(CompactionEditInTwo) {
+            manifest.append(&Edit::Remove { ids: removed }, &self.poison)?;
+            let edit = Edit::Compact { added, removed: Vec::new(), watermark };
+            return manifest.append(&edit, &self.poison);
+        }
+        manifest.append(&Edit::Compact { added, removed, watermark }, &self.poison)
     }
 
     /// Leads the index and the snapshots' books to where the records stand now.
-    fn swing(&self, inputs: &[Arc<Segment>], survey: &Survey, finished: Vec<Finished>) {
+    fn swing(&self, inputs: &[Arc<Segment>], survey: &Survey, outputs: Vec<Opened>) {
         for (input, expired) in inputs.iter().zip(&survey.expired) {
             for chunk in expired.chunks(SWUNG_AT_ONCE) {
                 let _applying = self.apply.lock();
@@ -398,11 +410,10 @@ impl Core {
             }
         }
         let mut survivors = survey.survivors.iter();
-        if finished.len() > 1 {
+        if outputs.len() > 1 {
             situation!(SeveralOutputs);
         }
-        for output in finished {
-            let Some((segment, hints)) = output.install(self) else { continue };
+        for (segment, hints) in outputs {
             segment.tombstones_are_needed.store(survey.has_needed_tombstones, Ordering::Relaxed);
             for chunk in hints.chunks(SWUNG_AT_ONCE) {
                 let _applying = self.apply.lock();
