@@ -11,6 +11,8 @@ use siltstone::{
     CollectionOptions, CompactionOptions, Compression, Db, Durability, Options, WriteBatch,
 };
 
+const CHECKPOINT: &str = "CHECKPOINT";
+
 fn options(vfs: &MemVfs) -> Options {
     Options::new()
         .vfs(Arc::new(vfs.clone()))
@@ -88,6 +90,8 @@ fn version_1_is_written_to_the_byte() {
         .map(|(path, bytes)| (path.file_name().unwrap().to_str().unwrap().to_owned(), bytes))
         // The lock holds a process id. The manifest's header names features that came later.
         .filter(|(name, _)| name != "LOCK" && name != "MANIFEST")
+        // A later one, too, with a fixture of its own.
+        .filter(|(name, _)| name != CHECKPOINT)
         .collect();
     let names: Vec<&String> = written.keys().collect();
     assert!(names.len() > 3, "{names:?}");
@@ -117,6 +121,30 @@ fn version_1_is_read() {
     }
     expect(&options(&vfs).read_only(true).open("/store").unwrap());
     expect(&options(&vfs).open("/store").unwrap());
+}
+
+/// The checkpoint of the same store, which stands in a directory of its own: the store is older.
+#[test]
+fn version_1_of_checkpoints_is_written_to_the_byte_and_read() {
+    let vfs = MemVfs::new();
+    write_store(&vfs);
+    let written = vfs.snapshot().remove(&Path::new("/store").join(CHECKPOINT)).unwrap();
+    if !fixture("v1-checkpoint").exists() {
+        // A new format version: write its fixture, once.
+        std::fs::create_dir_all(fixture("v1-checkpoint")).unwrap();
+        std::fs::write(fixture("v1-checkpoint").join(CHECKPOINT), &written).unwrap();
+        panic!("wrote a new fixture: look at it, commit it, run again");
+    }
+    let mut pinned = read_fixture("v1-checkpoint");
+    assert!(pinned[CHECKPOINT] == written, "{} bytes, {}", written.len(), pinned.len());
+    let vfs = MemVfs::new();
+    pinned.append(&mut read_fixture("v1"));
+    for (name, bytes) in pinned {
+        vfs.put(Path::new("/store").join(name), bytes);
+    }
+    let db = options(&vfs).read_only(true).open("/store").unwrap();
+    assert!(db.recovery_report().checkpoint.is_some(), "{:?}", db.recovery_report());
+    expect(&db);
 }
 
 #[test]
