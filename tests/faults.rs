@@ -37,7 +37,7 @@ const FAULTS: [Fault; 12] = [
 fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
     let calls = FaultTest::calls(seed, moment).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     // Long workloads make thousands of calls: each fault then takes its turn at every so many.
-    let calls_max = std::env::var("SILTSTONE_FAULT_CALLS").map_or(40, |n| n.parse().unwrap());
+    let calls_max = std::env::var("SILTSTONE_FAULT_CALLS").map_or(400, |n| n.parse().unwrap());
     let step = (calls / calls_max).max(1);
     for n in 0..calls {
         for (turn, fault) in (0..).zip(FAULTS) {
@@ -55,16 +55,14 @@ fn sweep(test: &mut FaultTest, seed: u64, moment: Moment) {
 }
 
 #[test]
-#[ignore = "takes too long since its workloads grew: run it with --ignored"]
 fn every_failing_call_is_borne() {
-    sweep_seeds(1, 2);
+    sweep_seeds(1, 16);
 }
 
 /// The same of workloads that compact, record snapshots and drop them all the time.
 #[test]
-#[ignore = "takes too long since its workloads grew: run it with --ignored"]
 fn every_failing_call_of_compactions_and_snapshots_is_borne() {
-    let situations = sweep_seeds(Workload::CHURN + 1, 1);
+    let situations = sweep_seeds(Workload::CHURN + 1, 8);
     say!("faults: {} plans of compaction came to nothing", situations[Situation::PlanFailed]);
     assert!(situations[Situation::PlanFailed] > 0);
 }

@@ -47,6 +47,13 @@ impl From<WriteError> for Failure {
     }
 }
 
+/// Notes that `segment` cannot be read: no plan is to name it again, or the same one would be made
+/// and come to nothing for ever.
+fn leave_alone(segment: &Segment, e: ReadError) -> Failure {
+    segment.is_damaged.store(true, Ordering::Relaxed);
+    Failure::Damaged(e)
+}
+
 /// A record that is needed.
 struct Survivor {
     hint: Hint,
@@ -107,7 +114,7 @@ impl Core {
         let mut expired = vec![Vec::new(); inputs.len()];
         for (input, segment) in inputs.iter().enumerate() {
             // Without its hints nobody knows what is in it: then it stays as it is.
-            let hints = segment.all_hints().map_err(|e| Failure::Damaged(e.into()))?;
+            let hints = segment.all_hints().map_err(|e| leave_alone(segment, e.into()))?;
             if segment.is_damaged.load(Ordering::Relaxed) {
                 let what = "its hints are damaged, and some of its frames";
                 return Err(Failure::Damaged(segment.corruption(0, what).into()));
@@ -314,10 +321,7 @@ impl Core {
         recompressor: &mut Recompressor<'_>,
         scratch: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let damaged = |e| {
-            segment.is_damaged.store(true, Ordering::Relaxed);
-            Failure::Damaged(e)
-        };
+        let damaged = |e| leave_alone(segment, e);
         let hint = &survivor.hint;
         let found = self.read_in(segment, hint.offset).map_err(damaged)?;
         self.check_intact(&found).map_err(damaged)?;
