@@ -419,10 +419,12 @@ impl Run {
             Ok(info) if id != info.id => {
                 return Err(Violation(format!("snapshot {id:?} was recorded as {info:?}")));
             }
-            Ok(_) => {
+            Ok(info) => {
                 self.is_durable()?;
                 if recorded.is_none() {
-                    self.recorded = Some((db.stats().next_seqno, id));
+                    // Its record is the last of its batch. What compaction notes on that occasion
+                    // comes behind, and makes the next one a new one.
+                    self.recorded = Some((info.seqno + 1, id));
                 }
             }
             Err(e) if recorded.is_none() => self.write_failed(visible, &e)?,
