@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use siltstone::engine::{Case, Decision};
 use siltstone::testing::store::{Run, Setup, Specimen, Step, Workload, resign};
 use siltstone::testing::{CrashOptions, SimVfs};
-use siltstone::{Db, Durability, OpenError, WriteBatch};
+use siltstone::{Db, Durability, OpenError, Options, WriteBatch};
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -52,8 +53,17 @@ fn bring_about(case: Case) -> SimVfs {
             // Sixteen digits that were given out long ago.
             files.insert(sealed.path("0000000000000000.seg"), files[&first].clone());
         }
-        Case::IgnoredCheckpoint => {
-            files.insert(sealed.path("CHECKPOINT"), b"not of this store".to_vec());
+        Case::DamagedCheckpoint => {
+            files.insert(sealed.path("CHECKPOINT"), b"not a checkpoint".to_vec());
+        }
+        Case::StaleCheckpoint => {
+            let sim = SimVfs::new();
+            let other = Options::new().vfs(Arc::new(sim.clone())).store_id(*b"another store id");
+            let other = other.open("/other").unwrap();
+            put(&other, 1, 50);
+            other.close().unwrap();
+            let written = sim.snapshot().remove(Path::new("/other/CHECKPOINT")).unwrap();
+            files.insert(sealed.path("CHECKPOINT"), written);
         }
         Case::EpochAhead | Case::UnlistedSegment => return with_old_manifest(case),
         Case::Gap | Case::IncompleteBatch => return crash_with(case),

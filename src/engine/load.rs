@@ -105,7 +105,7 @@ impl Core {
             segment.kind == SegmentKind::Log && is_before && !known.is_saved
         };
         if let Some((segment, _)) = sources.iter().find(is_strange) {
-            return Err(Stop::Ignored(format!("it does not know segment {}", segment.id)));
+            return Err(Stop::Stale(format!("it does not know segment {}", segment.id)));
         }
         let restored = self.restore(base)?;
         let mut survey = self.survey(sources, Some(base))?;

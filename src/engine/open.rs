@@ -20,6 +20,7 @@ use super::catalog::Catalog;
 use super::checkpoint::{Base, Checkpoints, ManifestView, Stop};
 use super::clock::Clock;
 use super::compaction::Control;
+use super::compression::ValueCache;
 use super::core::{Core, Log};
 use super::durable::DurableSnapshots;
 use super::error::{OpenError, WriteError};
@@ -267,8 +268,13 @@ impl Core {
             None => false,
             Some(Ok(tail)) => return Ok((tail, false)),
             Some(Err(Stop::Failed(e))) => return Err(e),
-            Some(Err(Stop::Ignored(what))) => {
-                report.ignore_checkpoint(&self.dir, what);
+            Some(Err(Stop::Damaged(what))) => {
+                report.ignore_checkpoint(&self.dir, Case::DamagedCheckpoint, &what);
+                self.forget_loaded();
+                true
+            }
+            Some(Err(Stop::Stale(what))) => {
+                report.ignore_checkpoint(&self.dir, Case::StaleCheckpoint, &what);
                 self.forget_loaded();
                 true
             }
@@ -335,6 +341,7 @@ impl Core {
     ) -> Core {
         Core {
             clock: Clock::new(options.time),
+            values: ValueCache::new(options.value_cache),
             options,
             dir: dir.to_owned(),
             store_id,

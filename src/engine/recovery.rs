@@ -71,8 +71,11 @@ pub enum Case {
     UnlistedSegment,
     /// The last edit of the manifest is torn.
     TornManifest,
-    /// The checkpoint is damaged, or not one of this store as it is.
-    IgnoredCheckpoint,
+    /// The checkpoint is damaged.
+    DamagedCheckpoint,
+    /// The checkpoint is whole, but not one of this store as it is: a crash can leave one that is
+    /// older or newer than the manifest.
+    StaleCheckpoint,
     /// There are segments but no manifest.
     MissingManifest,
     /// The records contradict each other.
@@ -97,7 +100,7 @@ pub enum Decision {
 
 impl Case {
     /// Every case, for tests and documentation.
-    pub const ALL: [Case; 18] = [
+    pub const ALL: [Case; 19] = [
         Case::TornTail,
         Case::Gap,
         Case::IncompleteBatch,
@@ -113,7 +116,8 @@ impl Case {
         Case::UnlistedEmptySegment,
         Case::UnlistedSegment,
         Case::TornManifest,
-        Case::IgnoredCheckpoint,
+        Case::DamagedCheckpoint,
+        Case::StaleCheckpoint,
         Case::MissingManifest,
         Case::Inconsistent,
     ];
@@ -121,7 +125,9 @@ impl Case {
     /// What is done about it.
     pub fn decision(self) -> Decision {
         match self {
-            Case::TornManifest | Case::IgnoredCheckpoint => Decision::Report,
+            Case::TornManifest | Case::DamagedCheckpoint | Case::StaleCheckpoint => {
+                Decision::Report
+            }
             Case::TornTail | Case::Gap | Case::IncompleteBatch => Decision::Cut,
             Case::DamagedHints => Decision::Rescan,
             Case::DeadSegment | Case::UnlistedEmptySegment => Decision::Remove,
@@ -136,6 +142,11 @@ impl Case {
             | Case::MissingManifest
             | Case::Inconsistent => Decision::Refuse,
         }
+    }
+
+    /// True if it is about the checkpoint, which nothing depends on.
+    pub fn is_of_checkpoint(self) -> bool {
+        matches!(self, Case::DamagedCheckpoint | Case::StaleCheckpoint)
     }
 
     /// The case in words.
@@ -156,7 +167,8 @@ impl Case {
             Case::UnlistedEmptySegment => "unlisted empty segment",
             Case::UnlistedSegment => "unlisted segment with records",
             Case::TornManifest => "torn manifest",
-            Case::IgnoredCheckpoint => "ignored checkpoint",
+            Case::DamagedCheckpoint => "damaged checkpoint",
+            Case::StaleCheckpoint => "stale checkpoint",
             Case::MissingManifest => "missing manifest",
             Case::Inconsistent => "inconsistent records",
         }
@@ -218,7 +230,7 @@ impl RecoveryReport {
 
     /// True if nothing was found but perhaps a checkpoint that does not count.
     pub(super) fn is_quiet(&self) -> bool {
-        self.notes.iter().all(|n| n.case == Case::IgnoredCheckpoint)
+        self.notes.iter().all(|n| n.case.is_of_checkpoint())
     }
 
     pub(super) fn note(&mut self, case: Case, file: &Path, offset: u64, what: impl Into<String>) {

@@ -1,7 +1,6 @@
 //! Finds a checkpoint and judges it against the manifest, before anything is loaded.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,8 +20,10 @@ use crate::vfs::{File, OpenMode, read_full_at};
 
 /// Why an open does not go on from a checkpoint.
 pub(in crate::engine) enum Stop {
-    /// It does not count: the open starts again without it.
-    Ignored(String),
+    /// It is damaged: the open starts again without it.
+    Damaged(String),
+    /// It is whole, but not of this store as it is: the open starts again without it.
+    Stale(String),
     /// The open fails with it or without it.
     Failed(OpenError),
 }
@@ -31,7 +32,7 @@ impl From<OpenError> for Stop {
     fn from(e: OpenError) -> Self {
         match e {
             // If it is the log that is damaged, the open without the checkpoint will find that.
-            OpenError::Corrupt(c) => Stop::Ignored(c.to_string()),
+            OpenError::Corrupt(c) => Stop::Stale(c.to_string()),
             e => Stop::Failed(e),
         }
     }
@@ -39,7 +40,7 @@ impl From<OpenError> for Stop {
 
 impl From<&str> for Stop {
     fn from(what: &str) -> Self {
-        Stop::Ignored(what.to_owned())
+        Stop::Damaged(what.to_owned())
     }
 }
 
@@ -119,7 +120,7 @@ fn read(file: &dyn File, offset: u64, len: usize, buf: &mut Vec<u8>) -> Result<(
     match read_full_at(file, buf, offset) {
         Ok(read) if read == len => Ok(()),
         Ok(_) => Err("the file ends early".into()),
-        Err(e) => Err(Stop::Ignored(format!("it cannot be read: {e}"))),
+        Err(e) => Err(Stop::Damaged(format!("it cannot be read: {e}"))),
     }
 }
 
@@ -141,9 +142,9 @@ impl Core {
         let file = match self.options.vfs.open(&path, OpenMode::Read) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Stop::Ignored(format!("it cannot be opened: {e}"))),
+            Err(e) => return Err(Stop::Damaged(format!("it cannot be opened: {e}"))),
         };
-        let len = file.len().map_err(|e| Stop::Ignored(format!("it cannot be read: {e}")))?;
+        let len = file.len().map_err(|e| Stop::Damaged(format!("it cannot be read: {e}")))?;
         let mut bytes = Vec::new();
         read(&*file, 0, CHECKPOINT_HEADER_LEN.min(usize::try_from(len).unwrap_or(0)), &mut bytes)?;
         let header = Header::decode(&bytes, len)?;
@@ -151,10 +152,10 @@ impl Core {
         let is_newer =
             identity.epoch == manifest.epoch && identity.next_segment > manifest.next_segment;
         if identity.store != self.store_id {
-            return Err("it is of another store".into());
+            return Err(Stop::Stale("it is of another store".to_owned()));
         }
         if identity.epoch > manifest.epoch || is_newer {
-            return Err("it is newer than the manifest".into());
+            return Err(Stop::Stale("it is newer than the manifest".to_owned()));
         }
         let salt = identity.salt();
         let meta_len = usize::try_from(header.meta_len).map_err(|_| "it is too long")?;
@@ -197,7 +198,7 @@ impl Base {
             if let (Some(seal), Some(state)) = (saved.seal, listed.get(&saved.id)) {
                 if state.seal != Some(seal) || saved.end != seal.data_end {
                     let id = saved.id;
-                    return Err(Stop::Ignored(format!("segment {id} has another extent")));
+                    return Err(Stop::Stale(format!("segment {id} has another extent")));
                 }
                 if seal.next > self.seqno {
                     return Err("a segment reaches behind it".into());
@@ -216,9 +217,9 @@ impl Base {
 }
 
 impl RecoveryReport {
-    /// Notes that the checkpoint at `dir` does not count.
-    pub(in crate::engine) fn ignore_checkpoint(&mut self, dir: &Path, what: impl fmt::Display) {
+    /// Notes that the checkpoint in `dir` does not count.
+    pub(in crate::engine) fn ignore_checkpoint(&mut self, dir: &Path, case: Case, what: &str) {
         let what = format!("{what}; the index was built from the log");
-        self.note(Case::IgnoredCheckpoint, &dir.join(FILE_NAME), 0, what);
+        self.note(case, &dir.join(FILE_NAME), 0, what);
     }
 }

@@ -83,7 +83,7 @@ impl Core {
             };
             state.is_listed.store(saved.is_listed, Ordering::Release);
             if saved.options_seqno > 0 {
-                let options = CollectionOptions::decode(&saved.options).map_err(Stop::Ignored)?;
+                let options = CollectionOptions::decode(&saved.options).map_err(Stop::Damaged)?;
                 state.configure(saved.options_seqno, options);
             }
             for share in &saved.live {

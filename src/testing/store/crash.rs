@@ -332,7 +332,7 @@ fn check_again(
     let report = db.recovery_report();
     // What compaction has left without readers only the process itself could still have removed.
     let is_wrong = |note: &&Note| {
-        !(was_killed && note.case == Case::DeadSegment) && note.case != Case::IgnoredCheckpoint
+        !(was_killed && note.case == Case::DeadSegment) && note.case != Case::StaleCheckpoint
     };
     if let Some(note) = report.notes.iter().find(is_wrong) {
         return Err(Violation(format!("a recovered store is not in order: {note}")));
@@ -396,13 +396,13 @@ fn report_agrees(
                 | Case::DeadSegment
                 | Case::TornManifest
                 // Written before the manifest was written anew: not used, the log is.
-                | Case::IgnoredCheckpoint
+                | Case::StaleCheckpoint
         )
     };
     if let Some(note) = report.notes.iter().find(|note| !possible(note.case)) {
         return Err(Violation(format!("a power cut cannot do this: {note}")));
     }
-    if report.clean && report.notes.iter().any(|note| note.case != Case::IgnoredCheckpoint) {
+    if report.clean && report.notes.iter().any(|note| note.case != Case::StaleCheckpoint) {
         return Err(Violation("clean, with notes".to_owned()));
     }
     for (path, bytes) in before.iter().filter(|(path, _)| path.extension().is_some()) {
