@@ -21,6 +21,7 @@ use super::catalog::Catalog;
 use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::compaction::Control;
+use super::compression::ValueCache;
 use super::durable::DurableSnapshots;
 use super::error::WriteError;
 use super::feed::FeedSignal;
@@ -44,6 +45,8 @@ pub(super) struct Core {
     pub(super) epoch: u32,
     pub(super) catalog: Catalog,
     pub(super) clock: Clock,
+    /// Values that were decompressed lately.
+    pub(super) values: ValueCache,
     pub(super) segments: SegmentTable,
     /// Held shared while a batch is appended and applied, and alone by whoever must know that
     /// nobody writes meanwhile: a rollback, from looking to writing. Readers and syncs go on.

@@ -138,6 +138,7 @@ pub struct Options {
     pub(super) store_id: Option<StoreId>,
     pub(super) time: u64,
     pub(super) dictionary_records: usize,
+    pub(super) value_cache: u64,
     pub(super) vfs: Arc<dyn Vfs>,
 }
 
@@ -157,6 +158,7 @@ impl Default for Options {
             store_id: None,
             time: 0,
             dictionary_records: 1000,
+            value_cache: 16 << 20,
             vfs: Arc::new(OsVfs),
         }
     }
@@ -222,6 +224,15 @@ impl Options {
     /// by [`crate::Db::checkpoint`].
     pub fn checkpoint_every(mut self, bytes: u64) -> Self {
         self.checkpoint_every = bytes;
+        self
+    }
+
+    /// Bytes of values that gets have decompressed and that are kept, from the second time on that
+    /// one is asked for; iteration takes from them and adds none. Values of collections that are not compressed are read where
+    /// they stand and take no part. Default: 16 MiB, of which nothing is taken before a compressed
+    /// value is read. 0: none are kept.
+    pub fn value_cache(mut self, bytes: u64) -> Self {
+        self.value_cache = bytes;
         self
     }
 

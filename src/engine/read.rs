@@ -51,7 +51,12 @@ impl Deref for ValueRef {
 impl ValueRef {
     /// A value in a buffer of its own.
     pub(super) fn owned(value: Vec<u8>) -> Self {
-        ValueRef { range: 0..value.len(), bytes: Bytes::Heap(Arc::new(value)) }
+        Self::shared(Arc::new(value))
+    }
+
+    /// A value in a buffer that others may use too.
+    pub(super) fn shared(value: Arc<Vec<u8>>) -> Self {
+        ValueRef { range: 0..value.len(), bytes: Bytes::Heap(value) }
     }
 }
 

@@ -15,14 +15,19 @@ use crate::index::Location;
 
 impl Core {
     /// The value of `found`: verified as the options ask for; `None` if it has expired. A
-    /// compressed one comes in a buffer of its own.
+    /// compressed one comes in a buffer of its own, which is kept if it is asked for again.
     pub(super) fn value_of(&self, found: Found) -> Result<Option<ValueRef>, ReadError> {
         self.verify_body(&found)?;
-        self.verified_value(found)
+        self.value(found, true)
     }
 
-    /// As [`Core::value_of`], of a record that was verified already.
+    /// As [`Core::value_of`], of a record that was verified already, and perhaps one of many: it
+    /// is not kept.
     pub(super) fn verified_value(&self, found: Found) -> Result<Option<ValueRef>, ReadError> {
+        self.value(found, false)
+    }
+
+    fn value(&self, found: Found, is_kept: bool) -> Result<Option<ValueRef>, ReadError> {
         let flags = found.header.flags;
         if flags.is_plain() {
             return Ok(Some(found.into_value(0)));
@@ -34,10 +39,18 @@ impl Core {
         if !flags.is_compressed() {
             return Ok(Some(found.into_value(flags.prefix_len())));
         }
-        match self.decompress(found.header.collection, &stored) {
-            Ok(value) => Ok(Some(ValueRef::owned(value))),
-            Err(e) => Err(e.at(&found.segment, found.offset, found.key())),
+        let (segment, offset) = (&found.segment, found.offset);
+        if let Some(value) = self.values.get(segment.id, offset) {
+            return Ok(Some(ValueRef::shared(value)));
         }
+        let value = self
+            .decompress(found.header.collection, &stored)
+            .map_err(|e| e.at(segment, offset, found.key()))?;
+        let value = Arc::new(value);
+        if is_kept {
+            self.values.offer(segment.id, offset, &value);
+        }
+        Ok(Some(ValueRef::shared(value)))
     }
 
     /// True if `found` has not expired. Verified as the options ask for.

@@ -7,6 +7,8 @@
 //! smaller still, with a dictionary ([`Recompressor`]).
 
 #[cfg(feature = "compression")]
+mod cache;
+#[cfg(feature = "compression")]
 mod codec;
 #[cfg(not(feature = "compression"))]
 #[path = "no_codec.rs"]
@@ -25,6 +27,10 @@ use crate::format::config::Compression;
 use crate::format::record::{self, Kind, Record};
 use crate::format::value::{Coding, Stored, fits};
 
+#[cfg(feature = "compression")]
+pub(super) use cache::ValueCache;
+#[cfg(not(feature = "compression"))]
+pub(super) use codec::ValueCache;
 pub use dictionary::CompressionStats;
 pub(super) use dictionary::Packing;
 pub(super) use rewrite::Recompressor;

@@ -1,5 +1,7 @@
 //! What stands in for the codecs in a build without the feature `compression`.
 
+use std::sync::Arc;
+
 use super::Undecodable;
 
 /// This build cannot compress.
@@ -38,4 +40,22 @@ impl Dictionary {
 /// Nothing: this build cannot.
 pub(super) fn train(_samples: &[Vec<u8>], _len: usize) -> Option<Vec<u8>> {
     None
+}
+
+/// Keeps nothing: there is nothing to keep in this build.
+pub(in crate::engine) struct ValueCache;
+
+impl ValueCache {
+    /// One that stays empty.
+    pub(in crate::engine) fn new(_bytes_max: u64) -> Self {
+        ValueCache
+    }
+
+    /// Nothing.
+    pub(in crate::engine) fn get(&self, _id: u64, _offset: u64) -> Option<Arc<Vec<u8>>> {
+        None
+    }
+
+    /// Does nothing.
+    pub(in crate::engine) fn offer(&self, _id: u64, _offset: u64, _value: &Arc<Vec<u8>>) {}
 }

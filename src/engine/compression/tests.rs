@@ -200,3 +200,44 @@ fn bytes_that_no_compressor_made_are_errors() {
     }
     assert!(RecordHeader::parse(&[0; 24]).is_none());
 }
+
+/// Goal: what is asked for twice is decompressed once, and a scan leaves nothing behind.
+#[test]
+fn values_that_were_got_are_kept() {
+    let core = open(&MemVfs::new(), 10);
+    put_all(&core, 0..1, "any");
+    configure(&core, Compression::Lz4);
+    // Long enough to be worth it on its own.
+    let value = |i: u64, topic: &str| text(i, topic).repeat(3);
+    let put = |topic: &str| {
+        let mut batch = WriteBatch::new();
+        (0..50u64).for_each(|i| batch.put("t", &i.to_le_bytes(), &value(i, topic)).unwrap());
+        core.write(&mut batch, Durability::Buffered).unwrap();
+    };
+    put("first");
+    let state = core.catalog.find("t").unwrap();
+    let get = |i: u64| {
+        let found = core.lookup(&state, &i.to_le_bytes()).unwrap().unwrap();
+        core.value_of(found).unwrap().unwrap()
+    };
+    let scan = || {
+        (0..50u64).for_each(|i| {
+            let found = core.lookup(&state, &i.to_le_bytes()).unwrap().unwrap();
+            assert_eq!(*core.verified_value(found).unwrap().unwrap(), *value(i, "first"));
+        });
+    };
+    let decompressed = || state.packing.stats("t").decompressed;
+    scan();
+    assert_eq!(decompressed(), 50);
+    for _ in 0..4 {
+        (0..50).for_each(|i| assert_eq!(*get(i), *value(i, "first")));
+    }
+    // By those who came first, and by those with whom it was seen to be asked for again.
+    assert_eq!(decompressed(), 150);
+    scan();
+    assert_eq!(decompressed(), 150);
+    // A new value of a key stands elsewhere.
+    put("second");
+    (0..50).for_each(|i| assert_eq!(*get(i), *value(i, "second")));
+    assert_eq!(decompressed(), 200);
+}
