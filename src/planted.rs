@@ -183,6 +183,8 @@ mod registry {
         SegmentIdReused,
         /// A reader asks for the segments after the index, and does not look whether one left.
         SegmentsPinnedLate,
+        /// A snapshot reads the index and the books while compaction leads keys to new places.
+        ReadWhileSwung,
         /// A rollback writes its changes one by one.
         RollbackInPieces,
         /// What a clearing took is not counted as changed: a rollback does not bring it back.

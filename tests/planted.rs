@@ -4,6 +4,8 @@
 
 #[macro_use]
 mod common;
+#[path = "common/swings.rs"]
+mod swings;
 #[path = "common/lifetimes.rs"]
 mod world;
 
@@ -315,8 +317,17 @@ fn dictionaries(round: Round) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A snapshot that is read while compaction leads keys elsewhere.
+fn swings(round: Round) -> Result<(), Violation> {
+    match round.is_first().then(swings::read_while_swung) {
+        None | Some([1, 1]) => Ok(()),
+        Some(counts) => Err(Violation(format!("keys of a snapshot were found {counts:?} times"))),
+    }
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 16] = [
+const PROBES: [Probe; 17] = [
+    ("swings", swings),
     ("dictionaries", dictionaries),
     ("full disk", full_disk),
     ("updates", updates),

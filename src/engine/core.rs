@@ -3,7 +3,7 @@
 //! # Lock order
 //!
 //! `closed` -> `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` ->
-//! `manifest`, and `log` -> `sealing`. The number of the next snapshot comes before `gate`, and
+//! `manifest`, `log` -> `sealing`, and `swinging` -> `apply`. The number of the next snapshot comes before `gate`, and
 //! that before `log`: whoever appends holds `gate` shared for as long as that takes, and nobody
 //! syncs or maintains with it. A sync's leader takes `log` with its own lock let go; a
 //! segment's own lock, held while its file is synced, comes last. While the log lock is held
@@ -44,6 +44,9 @@ pub(super) struct Core {
     /// Number of this open: stamped into every frame.
     pub(super) epoch: u32,
     pub(super) catalog: Catalog,
+    /// Held while compaction leads the index and the books to new places, and shared by whoever
+    /// reads all of both. Taken before `apply`.
+    pub(super) swinging: RwLock<()>,
     pub(super) clock: Clock,
     /// Values that were decompressed lately.
     pub(super) values: ValueCache,

@@ -350,6 +350,7 @@ impl Core {
             catalog: Catalog::default(),
             segments: SegmentTable::default(),
             gate: RwLock::default(),
+            swinging: RwLock::default(),
             log: Mutex::new(Log {
                 active: None,
                 offset: SEGMENT_HEADER_LEN,

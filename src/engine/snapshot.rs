@@ -168,7 +168,11 @@ impl Snapshot {
         collection: &CollectionState,
     ) -> Result<(Vec<(u64, Location)>, Arc<Slots>), ReadError> {
         let (all, slots) = self.core.segments.pin_with(|| {
+            // A record that moves between the index and the books is in one of them or in both, at
+            // one place: unless compaction leads to another meanwhile.
+            let _still = (!planted!(ReadWhileSwung)).then(|| self.core.swinging.read());
             let mut all = collection.index().entries();
+            moment!(IndexRead);
             for point in self.core.points.since(self.point.seqno) {
                 let Some(kept) = point.kept(collection.id) else { continue };
                 all.extend(kept.changed.entries());

@@ -6,4 +6,12 @@ mod crash;
 mod model;
 mod ordered;
 mod rollback;
+#[path = "../common/swings.rs"]
+mod swings;
 mod update;
+
+/// Goal: a snapshot shows each key once, whatever compaction does meanwhile.
+#[test]
+fn a_key_is_found_once_while_it_is_moved() {
+    assert_eq!(swings::read_while_swung(), [1, 1]);
+}

@@ -420,6 +420,8 @@ impl Core {
         for (segment, hints) in outputs {
             segment.tombstones_are_needed.store(survey.has_needed_tombstones, Ordering::Relaxed);
             for chunk in hints.chunks(SWUNG_AT_ONCE) {
+                // Writers do not wait for the readers that this waits for.
+                let _alone = self.swinging.write();
                 let _applying = self.apply.lock();
                 for (new, survivor) in chunk.iter().zip(survivors.by_ref()) {
                     if let Some(old) = inputs.get(survivor.input) {
