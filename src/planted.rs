@@ -136,6 +136,8 @@ mod registry {
         FeedBeyondWatermark,
         /// The change feed goes on from a position of a history that was lost.
         FeedMarkIgnored,
+        /// A feed whose next batches compaction has taken says that the log is damaged.
+        FeedPassedIsDamage,
         /// The time that records expire by is forgotten when the store is closed.
         TimeNotKept,
         /// Compaction drops an expired record that hides an older one of its key.

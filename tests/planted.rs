@@ -22,7 +22,8 @@ use siltstone::testing::store::{
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{
-    CollectionOptions, CompactionOptions, Compression, Durability, Options, Update, WriteBatch,
+    CollectionOptions, CompactionOptions, Compression, Durability, FeedError, Options, Update,
+    WriteBatch,
 };
 
 /// The probes are tried in rounds: most bugs show in the first few seeds of the right one, so that
@@ -150,6 +151,36 @@ fn feeds(round: Round) -> Result<(), Violation> {
         test.run(seed)?;
     }
     Ok(())
+}
+
+/// A feed that compaction passes: it stands at the end of a segment, and what follows is gone.
+fn passed_feeds(round: Round) -> Result<(), Violation> {
+    if !round.is_first() {
+        return Ok(());
+    }
+    let failed = |e: &dyn std::fmt::Display| Violation(e.to_string());
+    let options = Options::new().vfs(Arc::new(SimVfs::new())).segment_len(512);
+    let options = options.compaction(CompactionOptions::manual()).inline_maintenance(true);
+    let db = options.open("/store").map_err(|e| failed(&e))?;
+    let mut changes = db.changes_since(0).map_err(|e| failed(&e))?;
+    let write = || {
+        let mut batch = WriteBatch::new();
+        batch.put("c", b"key", &[1; 100]).map_err(|e| failed(&e))?;
+        db.write(&mut batch, Durability::Sync).map_err(|e| failed(&e))
+    };
+    write()?;
+    changes.try_next().map_err(|e| failed(&e))?;
+    (0..20).try_for_each(|_| write().map(drop))?;
+    // So that compaction ends the active segment too.
+    db.delete("c", b"none").map_err(|e| failed(&e))?;
+    db.compact_now().map_err(|e| failed(&e))?;
+    loop {
+        match changes.try_next() {
+            Ok(Some(_)) => {}
+            Err(FeedError::Passed { .. }) => return Ok(()),
+            other => return Err(Violation(format!("a feed that was passed: {other:?}"))),
+        }
+    }
 }
 
 /// A disk that is full for a while.
@@ -326,10 +357,11 @@ fn swings(round: Round) -> Result<(), Violation> {
 }
 
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 17] = [
+const PROBES: [Probe; 18] = [
     ("swings", swings),
     ("dictionaries", dictionaries),
     ("full disk", full_disk),
+    ("passed feeds", passed_feeds),
     ("updates", updates),
     ("orders", orders),
     ("checkpoints", checkpoints),

@@ -8,8 +8,8 @@ mod common;
 mod crash;
 mod follow;
 mod kill;
-
 mod local;
+mod passed;
 
 use siltstone::{BatchOp, ChangeBatch, Changes, CompactionOptions, Options, WriteBatch};
 

@@ -91,6 +91,11 @@ impl LogFiles {
         self.with_state(|state| state.is_clean.then_some(state.watermark))
     }
 
+    /// The sequence number after the last sealed segment of the log, as far as the manifest knows.
+    pub(super) fn sealed_next(&self) -> u64 {
+        self.with_state(|state| state.sealed_next)
+    }
+
     fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         match &self.follower {
             Some(follower) => look(&follower.state),
