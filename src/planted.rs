@@ -181,6 +181,8 @@ mod registry {
         BooksNotSwung,
         /// Compaction does not use the reserve when the device is full.
         ReserveNotUsed,
+        /// Compaction's plans do not know of segments that are damaged.
+        PlanForgetsDamaged,
         /// The id of a segment that left the store is given to a new one.
         SegmentIdReused,
         /// A reader asks for the segments after the index, and does not look whether one left.

@@ -4,6 +4,8 @@
 
 #[macro_use]
 mod common;
+#[path = "common/compacting.rs"]
+mod compacting;
 #[path = "common/swings.rs"]
 mod swings;
 #[path = "common/lifetimes.rs"]
@@ -356,9 +358,18 @@ fn swings(round: Round) -> Result<(), Violation> {
     }
 }
 
+/// Compaction beside a segment with a damaged value.
+fn damaged_inputs(round: Round) -> Result<(), Violation> {
+    match round.is_first().then(compacting::beside_damage) {
+        None | Some(0..3) => Ok(()),
+        Some(runs) => Err(Violation(format!("{runs} runs for nothing beside a damaged segment"))),
+    }
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
 const PROBES: [Probe; 18] = [
     ("swings", swings),
+    ("damaged inputs", damaged_inputs),
     ("dictionaries", dictionaries),
     ("full disk", full_disk),
     ("passed feeds", passed_feeds),

@@ -24,6 +24,8 @@ const RESERVE_LEN_MAX: u64 = 64 << 20;
 const RESERVE_LEN_MIN: u64 = 4 << 10;
 /// A store gets a reserve of one part in so many of its log.
 const RESERVE_SHARE: u64 = 16;
+/// After so many runs in a row that gave nothing back, compaction waits to be woken.
+const BARREN_RUNS_MAX: u32 = 4;
 /// How long a writer waits for compaction when the device is full.
 const RELIEF_WAIT: Duration = Duration::from_secs(1);
 
@@ -177,7 +179,8 @@ impl Core {
                 open_bytes += s.end();
                 continue;
             }
-            if s.is_damaged.load(Ordering::Relaxed) {
+            let is_damaged = s.is_damaged.load(Ordering::Relaxed);
+            if is_damaged && planted!(PlanForgetsDamaged) {
                 continue;
             }
             counts.push(SegmentCounts {
@@ -187,11 +190,13 @@ impl Core {
                 next: load(&s.next),
                 bytes: s.end(),
                 record_bytes: load(&s.written.bytes),
-                live: self.still_live(&s),
+                // What is damaged stays whole: nobody needs to read it.
+                live: if is_damaged { s.end() } else { self.still_live(&s) },
                 pinned: load(&s.pinned_bytes),
                 tombstones: load(&s.written.tombstone_bytes),
                 tombstones_are_needed: s.tombstones_are_needed.load(Ordering::Relaxed),
                 has_old_puts: s.has_old_puts(),
+                is_damaged,
             });
         }
         (counts, open_bytes)
@@ -200,7 +205,17 @@ impl Core {
     /// Compacts what is worth it, until nothing is. Called by the compaction thread, or by writers
     /// if there is none.
     pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
-        while self.compact_once(choose)?.is_some() {
+        let mut barren = 0;
+        while let Some(run) = self.compact_once(choose)? {
+            // Where counters mislead the plan, compaction must not go on for ever: it has another
+            // try the next time that it is woken.
+            let is_barren = run.runs > 0
+                && run.bytes_out >= run.bytes_in
+                && run.segments_out >= run.segments_in;
+            barren = if is_barren { barren + 1 } else { 0 };
+            if barren == BARREN_RUNS_MAX {
+                break;
+            }
             self.checkpoint_if_due();
         }
         self.keep_reserve();

@@ -214,6 +214,11 @@ impl Output {
 }
 
 impl Finished {
+    /// Bytes of its header, frames and records.
+    pub(super) fn len(&self) -> u64 {
+        self.seal.data_end
+    }
+
     /// What the manifest is to say about it.
     pub(super) fn state(&self) -> SegmentState {
         SegmentState { id: self.header.id, len: self.seal.file_len, seal: Some(self.seal) }

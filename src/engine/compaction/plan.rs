@@ -25,6 +25,8 @@ pub(crate) struct SegmentCounts {
     pub tombstones_are_needed: bool,
     /// It holds puts that are not the newest of their key.
     pub has_old_puts: bool,
+    /// It is damaged and stays as it is. What hides its old puts is needed as long as it is there.
+    pub is_damaged: bool,
 }
 
 /// When and how much is compacted.
@@ -75,7 +77,8 @@ const DEAD_PERCENT_MIN: u64 = 10;
 ///   Log-Structured File System", 1991). As many at a time as fill two segments.
 /// - Many small segments become a large one.
 pub(crate) fn choose(segments: &[SegmentCounts], open_bytes: u64, policy: &Policy) -> Option<Plan> {
-    let dead: Vec<&SegmentCounts> = segments.iter().filter(|s| needed(s, segments) == 0).collect();
+    let dead: Vec<&SegmentCounts> =
+        segments.iter().filter(|s| !s.is_damaged && needed(s, segments) == 0).collect();
     if !dead.is_empty() {
         return Some(plan(dead, Reason::Dead));
     }
@@ -90,7 +93,8 @@ pub(crate) fn choose_asked(
 ) -> Option<Plan> {
     let mut all: Vec<&SegmentCounts> = segments
         .iter()
-        .filter(|s| s.id <= id_max && (s.is_log || reclaimable(s, segments) > 0))
+        .filter(|s| s.id <= id_max && !s.is_damaged)
+        .filter(|s| s.is_log || reclaimable(s, segments) > 0)
         .collect();
     all.sort_unstable_by_key(|s| s.first);
     let mut copied = 0;
@@ -105,6 +109,10 @@ pub(crate) fn choose_asked(
 
 /// Bytes of `segment` that must be copied when it is compacted.
 fn needed(segment: &SegmentCounts, segments: &[SegmentCounts]) -> u64 {
+    if segment.is_damaged {
+        // All of it stays, whatever it is worth.
+        return segment.bytes;
+    }
     // Nobody has looked yet whether the others are needed: mostly they are not.
     let may_stay = segment.tombstones_are_needed
         && segments.iter().any(|s| s.has_old_puts && s.first < segment.next);
@@ -154,6 +162,7 @@ fn space(segments: &[SegmentCounts], open_bytes: u64, policy: &Policy) -> Option
 fn small(segments: &[SegmentCounts], policy: &Policy) -> Option<Plan> {
     let mut small: Vec<&SegmentCounts> =
         segments.iter().filter(|s| s.bytes < policy.segment_len / SMALL_SHARE).collect();
+    small.retain(|s| !s.is_damaged);
     if small.len() < SMALL_COUNT {
         return None;
     }
@@ -226,6 +235,24 @@ mod tests {
         assert_eq!(choose(&segments, 0, &POLICY), None);
         segments[0].has_old_puts = false;
         assert_eq!(choose(&segments, 0, &POLICY).expect("free now").inputs, [2]);
+    }
+
+    /// Goal: what stays for the sake of a damaged segment is not rewritten for ever, and that
+    /// segment is in no plan.
+    #[test]
+    fn a_damaged_segment_stays_and_so_does_what_hides_its_records() {
+        let mut segments = [segment(1, 0), segment(2, 0)];
+        segments[0].is_damaged = true;
+        segments[1] = SegmentCounts {
+            tombstones: 950,
+            tombstones_are_needed: true,
+            is_log: false,
+            record_bytes: 950,
+            has_old_puts: false,
+            ..segments[1]
+        };
+        assert_eq!(choose(&segments, 0, &POLICY), None);
+        assert_eq!(choose_asked(&segments, 2, &POLICY), None);
     }
 
     #[test]

@@ -350,14 +350,14 @@ impl Core {
         output: Output,
         report: &mut CompactionReport,
     ) -> Result<Finished, Failure> {
-        report.segments_out += 1;
-        report.bytes_out += output.len();
         let path = output.path.clone();
-        output.finish(self).map_err(|e| {
+        let finished = output.finish(self).inspect_err(|_| {
             // A file that nobody knows of would take room until the next open.
             let _ = self.options.vfs.remove(&path);
-            e.into()
-        })
+        })?;
+        report.segments_out += 1;
+        report.bytes_out += finished.len();
+        Ok(finished)
     }
 
     /// Puts the outputs in the place of the inputs, in one edit, and opens them.

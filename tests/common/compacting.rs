@@ -1,0 +1,42 @@
+//! Compaction in situations that are set up by hand.
+
+use std::sync::Arc;
+
+use siltstone::testing::SimVfs;
+use siltstone::{CompactionOptions, Db, Options};
+
+fn open(sim: &SimVfs, compaction: CompactionOptions) -> Db {
+    let options = Options::new().vfs(Arc::new(sim.clone())).segment_len(8 << 10);
+    options.inline_maintenance(true).compaction(compaction).open("/store").unwrap()
+}
+
+fn put(db: &Db, key: u32) {
+    db.put("c", &key.to_le_bytes(), &[7; 500]).unwrap();
+}
+
+/// Damages a value, deletes what stands beside it, and lets compaction do what it can. Returns how
+/// often it ran after that, while nothing died.
+pub(crate) fn beside_damage() -> u64 {
+    let sim = SimVfs::new();
+    let db = open(&sim, CompactionOptions::manual());
+    (0..30).for_each(|key| put(&db, key));
+    db.close().unwrap();
+    let mut files = sim.snapshot();
+    let is_segment = |path: &std::path::Path| path.extension().is_some_and(|e| e == "seg");
+    let (_, bytes) = files.iter_mut().find(|(path, _)| is_segment(path)).unwrap();
+    // The value of the first key, which stays live.
+    let at = bytes.windows(100).position(|w| w.iter().all(|b| *b == 7)).unwrap();
+    bytes[at] ^= 1;
+    let sim = SimVfs::with_files(&files);
+    let db = open(&sim, CompactionOptions::default());
+    for key in 1..30u32 {
+        db.delete("c", &key.to_le_bytes()).unwrap();
+    }
+    for _ in 0..3 {
+        (100..150).for_each(|key| put(&db, key));
+    }
+    let before = db.stats().compaction;
+    assert!(before.runs > 0 && before.failure.is_some(), "{before:?}");
+    (1000..1010).for_each(|key| put(&db, key));
+    db.stats().compaction.runs - before.runs
+}
