@@ -228,9 +228,9 @@ impl Options {
     }
 
     /// Bytes of values that gets have decompressed and that are kept, from the second time on that
-    /// one is asked for; iteration takes from them and adds none. Values of collections that are not compressed are read where
-    /// they stand and take no part. Default: 16 MiB, of which nothing is taken before a compressed
-    /// value is read. 0: none are kept.
+    /// one is asked for; iteration takes from them and adds none. Values of collections that are
+    /// not compressed are read where they stand and take no part. Default: 16 MiB, of which nothing
+    /// is taken before a compressed value is read. 0: none are kept.
     pub fn value_cache(mut self, bytes: u64) -> Self {
         self.value_cache = bytes;
         self
