@@ -367,7 +367,7 @@ fn damaged_inputs(round: Round) -> Result<(), Violation> {
 }
 
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 18] = [
+const PROBES: [Probe; 19] = [
     ("swings", swings),
     ("damaged inputs", damaged_inputs),
     ("dictionaries", dictionaries),

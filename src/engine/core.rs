@@ -3,12 +3,12 @@
 //! # Lock order
 //!
 //! `closed` -> `maintaining` -> `log` -> `apply` -> collection locks, `log` -> `prepared` ->
-//! `manifest`, `log` -> `sealing`, and `swinging` -> `apply`. The number of the next snapshot comes before `gate`, and
-//! that before `log`: whoever appends holds `gate` shared for as long as that takes, and nobody
-//! syncs or maintains with it. A sync's leader takes `log` with its own lock let go; a
-//! segment's own lock, held while its file is synced, comes last. While the log lock is held
-//! nothing is synced, except where a writer must extend its segment, take back a frame, or finds
-//! no prepared segment and must make one itself.
+//! `manifest`, `log` -> `sealing`, and `swinging` -> `apply`. The number of the next snapshot comes
+//! before `gate`, and that before `log`: whoever appends holds `gate` shared for as long as that
+//! takes, and nobody syncs or maintains with it. A sync's leader takes `log` with its own lock let
+//! go; a segment's own lock, held while its file is synced, comes last. While the log lock is held
+//! nothing is synced, except where a writer must extend its segment, take back a frame, or finds no
+//! prepared segment and must make one itself.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
