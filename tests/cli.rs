@@ -473,6 +473,34 @@ fn check_names_the_file_and_the_place_of_damage() {
     assert!(report["defects"][0]["offset"].is_u64(), "{report}");
 }
 
+/// A checkpoint that the open passes over is damage; one that is merely out of date is not.
+#[test]
+fn check_names_a_damaged_checkpoint_and_only_notes_a_stale_one() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree/a.txt"]);
+    let path = dir.join("store/CHECKPOINT");
+    let old = fs::read(&path).unwrap();
+    let mut bytes = old.clone();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let output = siltstone(dir, &["check", "store"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    let text = stdout(&output);
+    assert!(text.contains("damage: store/CHECKPOINT is corrupt at byte "), "{text}");
+    assert!(text.contains("1 place damaged: verified "), "{text}");
+
+    // An open for writing removes it, and the store is whole again.
+    ingest(dir, &["tree"]);
+    ok(dir, &["check", "store"]);
+    let other = tree();
+    ingest(other.path(), &["tree/a.txt"]);
+    fs::copy(other.path().join("store/CHECKPOINT"), &path).unwrap();
+    let text = ok(dir, &["check", "store"]);
+    assert!(text.contains("note: ") && text.contains("stale checkpoint"), "{text}");
+}
+
 #[test]
 fn wrong_use_ends_with_one_line_and_code_2() {
     let dir = tree();

@@ -6,10 +6,13 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use siltstone::Options;
 use siltstone::testing::Rng;
 use siltstone::testing::store::{Damage, Outcomes, Specimen};
+use siltstone::vfs::mem::MemVfs;
 
 fn specimens() -> [Specimen; 5] {
     [
@@ -160,6 +163,51 @@ fn sectors_wiped_doubled_or_scrambled_are_borne() {
         report("sectors", &specimen, outcomes, started);
         assert!(outcomes.total() > 100);
     }
+}
+
+/// Goal: a check of a store that is open names damage that came to its other files meanwhile, and
+/// of a closed one damage that the open for reading gets along with. Method: every bit of the
+/// manifest and of the checkpoint.
+#[test]
+fn a_running_store_names_flipped_bits_beside_its_segments() {
+    let disk = MemVfs::new();
+    let options = || Options::new().vfs(Arc::new(disk.clone())).inline_maintenance(true);
+    let db = options().segment_len(1024).open("/store").unwrap();
+    for key in 0..40u8 {
+        db.put("c", &[key], &[key; 40]).unwrap();
+    }
+    assert!(db.checkpoint().unwrap());
+    let mut bits = 0;
+    for name in ["MANIFEST", "CHECKPOINT"] {
+        let path = Path::new("/store").join(name);
+        let whole = disk.snapshot().remove(&path).unwrap();
+        let len = whole.len();
+        let (mut noticed, mut read_only) = (0, 0);
+        for bit in 0..len * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            disk.put(&path, bytes);
+            let report = db.check().unwrap();
+            assert!(report.defects.iter().all(|d| d.file == path), "{name} {bit}: {report:?}");
+            noticed += report.defect_count;
+            bits += 1;
+            // An open that finds the manifest damaged looks again, in case somebody is writing it.
+            if name == "CHECKPOINT" {
+                let reader = options().read_only(true).open("/store").unwrap();
+                read_only += u64::from(!reader.check().unwrap().is_ok());
+            }
+        }
+        disk.put(&path, whole);
+        assert!(db.check().unwrap().is_ok(), "{name} is whole again");
+        say!("damage: {name}: {noticed} of {} bits named, {read_only} read-only", len * 8);
+        if name == "CHECKPOINT" {
+            assert_eq!((noticed, read_only), (len as u64 * 8, len as u64 * 8));
+        } else {
+            // Its edits are padded, and the padding means nothing.
+            assert!(noticed >= len as u64 * 8 * 3 / 4, "{noticed} of {}", len * 8);
+        }
+    }
+    assert!(bits > 5000, "{bits}");
 }
 
 /// Files of one store among those of another, and files under each other's names.

@@ -237,6 +237,13 @@ impl Block {
 }
 
 impl Meta {
+    /// All tables, in no particular order.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
+        let kept = self.points.iter().flat_map(|point| &point.kept);
+        let kept = kept.flat_map(|kept| kept.cleared.iter().chain([&kept.changed]));
+        self.collections.iter().map(|c| &c.index).chain(kept).flat_map(|index| &index.blocks)
+    }
+
     /// The bytes of the meta data.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer(Vec::new());

@@ -3,10 +3,12 @@
 //! First every segment is read from front to back: header, frames, records, hints. Each whole
 //! record to which the index leads is compared with what the index knows of its key. What the index
 //! leads to and did not come up that way is then read by itself: it stands in a damaged frame, or
-//! the key was written again, or compaction moved its record while the check went on.
+//! the key was written again, or compaction moved its record while the check went on. The manifest
+//! and the checkpoint are verified as they stand in their files ([`files`]).
 //!
 //! Nothing is changed and no lock is held, so that it runs beside writers, also in another process.
 
+mod files;
 mod report;
 
 use std::collections::HashMap;
@@ -125,6 +127,7 @@ impl Checker<'_> {
         for segment in slots.iter() {
             self.check_segment(segment)?;
         }
+        self.check_files()?;
         self.check_rest()?;
         self.pause()
     }

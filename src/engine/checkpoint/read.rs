@@ -68,6 +68,20 @@ pub(super) enum Slot {
 }
 
 impl Base {
+    /// The checkpoint with this header, its tables not looked at yet.
+    fn read_meta(file: Arc<dyn File>, len: u64, header: &Header) -> Result<Self, Stop> {
+        let salt = header.identity.salt();
+        let meta_len = usize::try_from(header.meta_len).map_err(|_| "it is too long")?;
+        let mut bytes = Vec::new();
+        read(&*file, header.meta_offset, meta_len, &mut bytes)?;
+        if checksum::at(salt, header.meta_offset, &bytes) != header.meta_checksum {
+            return Err("the checksum of its meta data does not match".into());
+        }
+        let meta = Meta::decode(&bytes, header).ok_or("its meta data cannot be read")?;
+        let seqno = header.identity.seqno;
+        Ok(Base { file, len, salt, meta, seqno, slots: Vec::new(), has_gone: false })
+    }
+
     /// What stands in the slot that `location` names.
     pub(super) fn slot(&self, location: Location) -> Slot {
         self.slots.get(location.slot()).copied().unwrap_or(Slot::Empty)
@@ -138,6 +152,23 @@ impl Core {
         &self,
         manifest: &ManifestView<'_>,
     ) -> Result<Option<Base>, Stop> {
+        let Some((file, len, header)) = self.open_checkpoint()? else { return Ok(None) };
+        let identity = header.identity;
+        let is_newer =
+            identity.epoch == manifest.epoch && identity.next_segment > manifest.next_segment;
+        if identity.store != self.store_id {
+            return Err(Stop::Stale("it is of another store".to_owned()));
+        }
+        if identity.epoch > manifest.epoch || is_newer {
+            return Err(Stop::Stale("it is newer than the manifest".to_owned()));
+        }
+        let mut base = Base::read_meta(file, len, &header)?;
+        base.judge(manifest.segments)?;
+        Ok(Some(base))
+    }
+
+    /// The checkpoint's file, its length and its header, if there is one.
+    fn open_checkpoint(&self) -> Result<Option<(Arc<dyn File>, u64, Header)>, Stop> {
         let path = self.dir.join(FILE_NAME);
         let file = match self.options.vfs.open(&path, OpenMode::Read) {
             Ok(file) => file,
@@ -148,33 +179,39 @@ impl Core {
         let mut bytes = Vec::new();
         read(&*file, 0, CHECKPOINT_HEADER_LEN.min(usize::try_from(len).unwrap_or(0)), &mut bytes)?;
         let header = Header::decode(&bytes, len)?;
-        let identity = header.identity;
-        let is_newer =
-            identity.epoch == manifest.epoch && identity.next_segment > manifest.next_segment;
-        if identity.store != self.store_id {
-            return Err(Stop::Stale("it is of another store".to_owned()));
-        }
-        if identity.epoch > manifest.epoch || is_newer {
-            return Err(Stop::Stale("it is newer than the manifest".to_owned()));
-        }
-        let salt = identity.salt();
-        let meta_len = usize::try_from(header.meta_len).map_err(|_| "it is too long")?;
-        read(&*file, header.meta_offset, meta_len, &mut bytes)?;
-        if checksum::at(salt, header.meta_offset, &bytes) != header.meta_checksum {
-            return Err("the checksum of its meta data does not match".into());
-        }
-        let meta = Meta::decode(&bytes, &header).ok_or("its meta data cannot be read")?;
-        let mut base = Base {
-            file,
-            len,
-            salt,
-            meta,
-            seqno: identity.seqno,
-            slots: Vec::new(),
-            has_gone: false,
+        Ok(Some((file, len, header)))
+    }
+
+    /// Verifies every byte of the checkpoint, if there is one, whatever the store has become since;
+    /// calls `advance` with the length of each piece that was read. What is wrong comes with its
+    /// offset.
+    pub(in crate::engine) fn verify_checkpoint<E>(
+        &self,
+        mut advance: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Option<(u64, String)>, E> {
+        // No other way to stop comes up: nothing is compared with the log.
+        let wrong = |offset, stop| match stop {
+            Stop::Damaged(what) | Stop::Stale(what) => Ok(Some((offset, what))),
+            Stop::Failed(e) => Ok(Some((offset, e.to_string()))),
         };
-        base.judge(manifest.segments)?;
-        Ok(Some(base))
+        let (file, len, header) = match self.open_checkpoint() {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(stop) => return wrong(0, stop),
+        };
+        let base = match Base::read_meta(file, len, &header) {
+            Ok(base) => base,
+            Err(stop) => return wrong(header.meta_offset, stop),
+        };
+        advance(len.saturating_sub(base.meta.blocks().map(Block::len).sum()))?;
+        let mut buf = Vec::new();
+        for block in base.meta.blocks() {
+            if let Err(stop) = base.read(block, &mut buf) {
+                return wrong(block.offset, stop);
+            }
+            advance(block.len())?;
+        }
+        Ok(None)
     }
 }
 
