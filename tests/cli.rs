@@ -473,6 +473,83 @@ fn check_names_the_file_and_the_place_of_damage() {
     assert!(report["defects"][0]["offset"].is_u64(), "{report}");
 }
 
+/// Goal: what compression gave is shown of a store that was just opened. Method: a store made with
+/// the library, compacted so that a dictionary is trained, and reopened by the program.
+#[cfg(feature = "compression")]
+#[test]
+fn stats_shows_compression_and_snapshots_after_a_reopen() {
+    use siltstone::{CollectionOptions, Compression, Db, Options};
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let db = Options::new().segment_len(1 << 16).open(dir.join("store")).unwrap();
+    let options = CollectionOptions::new().compression(Compression::Dictionary);
+    db.configure("chunks", options).unwrap();
+    let text = |key: u32, round: u32| {
+        format!("chunk {key} of round {round}: silt settles in still water. {}", key * 7919)
+    };
+    let mut raw = 0;
+    for round in 0..3 {
+        for key in 0..3000u32 {
+            raw += if round == 2 { text(key, round).len() } else { 0 };
+            db.put("chunks", &key.to_le_bytes(), text(key, round).as_bytes()).unwrap();
+        }
+        if round == 1 {
+            db.persist().unwrap();
+        }
+    }
+    db.compact_now().unwrap();
+    let pinned = db.stats().oldest_snapshot_pinned;
+    assert!(pinned > 0 && pinned == db.stats().pinned_bytes(), "{pinned}");
+    db.close().unwrap();
+
+    let shown: Value =
+        serde_json::from_str(&ok(dir, &["stats", "store", "--exact", "--json"])).unwrap();
+    let values = &shown["stored_values"][0];
+    assert_eq!((&values["collection"], &values["values"]), (&json!("chunks"), &json!(3000)));
+    assert_eq!(values["raw_bytes"], raw);
+    let ratio = values["stored_bytes"].as_f64().unwrap() / raw as f64;
+    assert!(ratio < 0.9 && (values["ratio"].as_f64().unwrap() - ratio).abs() < 1e-9, "{values}");
+    assert!(values["compressed"].as_u64().unwrap() > 1000, "{values}");
+    assert_eq!(values["dictionaries"], 1);
+    assert_eq!(shown["oldest_snapshot_pinned"], pinned);
+    assert_eq!(shown["poisoned"], Value::Null);
+    assert_eq!(shown["since_open"]["is_compacting"], false);
+    assert_eq!(shown["since_open"]["compaction"]["runs"], 0);
+    assert_eq!(shown["since_open"]["appended_bytes"], 0);
+    assert_eq!(shown["since_open"]["compression"][0]["dictionaries"], 1);
+
+    let text = ok(dir, &["stats", "store"]);
+    assert!(text.contains("compressed chunks: 1 dictionary; --exact measures it\n"), "{text}");
+    assert!(text.contains("\nsnapshots  1, the oldest 3,00"), "{text}");
+    let text = ok(dir, &["stats", "store", "--exact"]);
+    assert!(text.contains(" of 3,000 values, ") && text.contains(", ratio 0."), "{text}");
+    assert!(Db::open(dir.join("store")).unwrap().check().unwrap().is_ok());
+}
+
+/// The program is told the time; the store is not.
+#[test]
+fn what_has_expired_is_not_shown_when_the_time_is_told() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let db = siltstone::Db::open(dir.join("store")).unwrap();
+    let mut batch = siltstone::WriteBatch::new();
+    batch.put_expiring("c", b"early", b"1", 100).unwrap();
+    batch.put_expiring("c", b"late", b"2", 200).unwrap();
+    db.write(&mut batch, siltstone::Durability::Sync).unwrap();
+    db.close().unwrap();
+    for (time, keys) in [("99", 2), ("100", 1), ("200", 0)] {
+        let [list, dump] = ["list", "dump"].map(|verb| {
+            let shown = ok(dir, &[verb, "store", "c", "--time", time]);
+            shown.lines().count()
+        });
+        assert_eq!((list, dump), (keys, keys), "{time}");
+        let got = siltstone(dir, &["get", "store", "c", "early", "--time", time]);
+        assert_eq!(got.status.code(), Some(i32::from(keys < 2)), "{time}");
+    }
+    assert_eq!(ok(dir, &["list", "store", "c"]).lines().count(), 2);
+    complains(dir, &["get", "store", "c", "early", "--time", "now"], 2);
+}
+
 /// A checkpoint that the open passes over is damage; one that is merely out of date is not.
 #[test]
 fn check_names_a_damaged_checkpoint_and_only_notes_a_stale_one() {

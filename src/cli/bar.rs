@@ -18,6 +18,11 @@ impl Bar {
         Self::with(total, "{bar:30} {human_pos}/{human_len} records {msg}")
     }
 
+    /// No bar after all where the answer itself goes to the terminal.
+    pub(super) fn unless_printed(self) -> Self {
+        if std::io::stdout().is_terminal() { Bar(ProgressBar::hidden()) } else { self }
+    }
+
     fn with(total: u64, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());

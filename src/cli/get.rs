@@ -2,13 +2,13 @@
 
 use super::failure::{Failure, warn};
 use super::output::{Output, key_field, object, value_field};
-use super::{Outcome, StoreArg, open_read_only};
+use super::{Outcome, ReadArg};
 use crate::kv::{Map, Value};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    store: StoreArg,
+    read: ReadArg,
     /// The collection, such as docstore/data
     collection: String,
     /// The key
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     } else {
         args.key.clone().into_bytes()
     };
-    let db = open_read_only(&args.store.dir)?;
+    let db = args.read.open()?;
     let found = db.get(&args.collection, &key)?;
     if out.is_json() {
         let mut answer = Map::new();
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         }
     } else {
         let (key, collection) = (key.escape_ascii(), args.collection.escape_debug());
-        let dir = args.store.dir.display();
+        let dir = args.read.store.dir.display();
         warn(&format!("there is no key \"{key}\" in collection \"{collection}\" of {dir}"));
     }
     Ok(if found.is_some() { Outcome::Yes } else { Outcome::No })

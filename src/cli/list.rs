@@ -2,19 +2,19 @@
 
 use super::failure::Failure;
 use super::output::{Output, count, key_field, shown_key};
-use super::{Outcome, StoreArg, no_such_collection, open_read_only};
+use super::{Outcome, ReadArg, no_such_collection};
 use crate::kv::Map;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    store: StoreArg,
+    read: ReadArg,
     /// List the keys of this collection, in the order of the log; default: list the collections
     collection: Option<String>,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
-    let db = open_read_only(&args.store.dir)?;
+    let db = args.read.open()?;
     let Some(name) = &args.collection else {
         for (name, keys) in db.collections() {
             if out.is_json() {
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         return Ok(Outcome::Yes);
     };
     if !db.collections().iter().any(|(known, _)| known == name) {
-        return Ok(no_such_collection(&db, name, &args.store.dir));
+        return Ok(no_such_collection(&db, name, &args.read.store.dir));
     }
     for entry in db.iter(name) {
         let key = entry?.key;

@@ -6,8 +6,10 @@
 //!   use, or something failed; one line on standard error says what, where, and what to do.
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
 //! - `--json` prints for machines; nothing but the answer is written to standard output.
-//! - All but `ingest`, `compact` and those of `snapshots` that change something open it for reading
-//!   only, so they work beside a writer and see the state at the time of the open.
+//! - Those that change a store are `ingest`, `compact`, `repair`, `restore`, and of `snapshots`
+//!   those that record, drop and roll back. All others open it for reading only, so they work beside
+//!   a writer and see the state at the time of the open.
+//! - Work that can be long shows how far it is, on a terminal.
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
@@ -86,6 +88,25 @@ struct StoreArg {
     /// The store's directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+}
+
+/// The store that a verb reads records of, and when.
+#[derive(Debug, clap::Args)]
+struct ReadArg {
+    #[command(flatten)]
+    store: StoreArg,
+    /// The time now, in the unit of the store's expiring records: what has expired by then is not
+    /// shown; default: the time that the store was last told of
+    #[arg(long, value_name = "T", default_value_t = 0, hide_default_value = true)]
+    time: u64,
+}
+
+impl ReadArg {
+    /// Opens the store beside whoever may be writing it.
+    fn open(&self) -> Result<Db, Failure> {
+        let options = Options::new().read_only(true).create(false).time(self.time);
+        Ok(options.open(&self.store.dir)?)
+    }
 }
 
 /// How a verb ended, if it did not fail.

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::output::{Output, bytes, count, object, plural};
 use super::{Outcome, StoreArg, open_read_only};
-use crate::engine::{RecoveryReport, SegmentStats, Stats};
+use crate::engine::{RecoveryReport, SegmentStats, Stats, StoredValues};
 use crate::kv::{Map, Value};
 
 /// Characters of a bar.
@@ -13,20 +13,41 @@ const BAR_LEN: u64 = 40;
 pub(super) struct Args {
     #[command(flatten)]
     store: StoreArg,
+    /// Look at every record of the compressed collections, and say how far their values shrink
+    #[arg(long)]
+    exact: bool,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let db = open_read_only(&args.store.dir)?;
     let stats = db.stats();
+    let stored = if args.exact { Some(db.measure_compression()?) } else { None };
     if out.is_json() {
-        out.value(&to_json(&stats).into())?;
+        let mut shown = to_json(&stats);
+        if let Some(stored) = &stored {
+            shown.set("stored_values", stored.iter().map(stored_to_json).collect::<Vec<_>>());
+        }
+        out.value(&shown.into())?;
     } else {
-        print(&stats, out)?;
+        print(&stats, stored.as_deref(), out)?;
     }
     Ok(Outcome::Yes)
 }
 
-fn print(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
+fn print(stats: &Stats, stored: Option<&[StoredValues]>, out: &mut Output) -> Result<(), Failure> {
+    print_space(stats, out)?;
+    print_compression(stats, stored, out)?;
+    print_work(stats, out)?;
+    let longest = stats.segments.iter().map(|s| s.log_bytes).max().unwrap_or(0).max(1);
+    out.line("segment               live #, only for snapshots =, dead -")?;
+    for segment in &stats.segments {
+        out.line(&segment_line(segment, longest))?;
+    }
+    Ok(())
+}
+
+/// What is there and what it takes.
+fn print_space(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
     let (log, live) = (stats.log_bytes(), stats.live_bytes());
     out.line(&format!(
         "keys       {} in {}",
@@ -42,26 +63,68 @@ fn print(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
         bytes(log.saturating_sub(live + stats.pinned_bytes()))
     ))?;
     let oldest = stats.oldest_snapshot.map_or_else(String::new, |seqno| {
-        format!(", the oldest {} back", plural(stats.next_seqno.saturating_sub(seqno), "record"))
+        let age = plural(stats.next_seqno.saturating_sub(seqno), "record");
+        format!(", the oldest {age} back with {} of its own", bytes(stats.oldest_snapshot_pinned))
     });
     out.line(&format!("snapshots  {}{oldest}", count(stats.snapshots)))?;
     let per_key = stats.index_bytes as f64 / stats.keys.max(1) as f64;
-    out.line(&format!("index      {}, {per_key:.1} B per key", bytes(stats.index_bytes)))?;
+    let ordered = match stats.ordered_bytes {
+        0 => String::new(),
+        taken => format!(", and {} for ordered collections", bytes(taken)),
+    };
+    out.line(&format!("index      {}, {per_key:.1} B per key{ordered}", bytes(stats.index_bytes)))
+}
+
+/// The compressed collections. What was counted since the open says nothing about a store that is
+/// opened to be looked at, so without the exact figures there are no others.
+fn print_compression(
+    stats: &Stats,
+    stored: Option<&[StoredValues]>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let line = |name: &str, rest: String| format!("compressed {}: {rest}", name.escape_debug());
+    let Some(stored) = stored else {
+        return stats.compression.iter().try_for_each(|collection| {
+            let dictionaries = dictionaries(collection.dictionaries);
+            out.line(&line(&collection.collection, format!("{dictionaries}; --exact measures it")))
+        });
+    };
+    stored.iter().try_for_each(|values| {
+        out.line(&line(
+            &values.collection,
+            format!(
+                "{} of {}, {} in {}, ratio {:.2}, {}",
+                count(values.compressed),
+                plural(values.values, "value"),
+                bytes(values.raw_bytes),
+                bytes(values.stored_bytes),
+                values.ratio(),
+                dictionaries(values.dictionaries)
+            ),
+        ))
+    })
+}
+
+fn dictionaries(number: u64) -> String {
+    match number {
+        0 => "no dictionary".to_owned(),
+        1 => "1 dictionary".to_owned(),
+        n => format!("{} dictionaries", count(n)),
+    }
+}
+
+/// What is durable, and what the open found.
+fn print_work(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
     out.line(&format!(
         "watermark  {} of {} known to be durable",
         count(stats.watermark),
         plural(stats.next_seqno, "record")
     ))?;
+    if let Some(poisoned) = &stats.poisoned {
+        out.line(&format!("poisoned   {poisoned}"))?;
+    }
     out.line(&format!("open       {}", open_line(&stats.recovery)))?;
-    for note in &stats.recovery.notes {
-        out.line(&format!("           {note}"))?;
-    }
-    let longest = stats.segments.iter().map(|s| s.log_bytes).max().unwrap_or(0).max(1);
-    out.line("segment               live #, only for snapshots =, dead -")?;
-    for segment in &stats.segments {
-        out.line(&segment_line(segment, longest))?;
-    }
-    Ok(())
+    stats.recovery.notes.iter().try_for_each(|note| out.line(&format!("           {note}")))
 }
 
 /// What the open found, in one line.
@@ -121,13 +184,67 @@ fn to_json(stats: &Stats) -> Map {
         ("live_bytes", stats.live_bytes().into()),
         ("pinned_bytes", stats.pinned_bytes().into()),
         ("snapshots", stats.snapshots.into()),
+        ("oldest_snapshot", optional(stats.oldest_snapshot)),
+        ("oldest_snapshot_pinned", stats.oldest_snapshot_pinned.into()),
         ("index_bytes", stats.index_bytes.into()),
         ("ordered_bytes", stats.ordered_bytes.into()),
         ("next_seqno", stats.next_seqno.into()),
         ("watermark", stats.watermark.into()),
+        ("poisoned", optional(stats.poisoned.clone())),
+        ("since_open", since_open(stats).into()),
         ("segments", stats.segments.iter().map(segment).collect::<Vec<_>>().into()),
         ("open", report_to_json(&stats.recovery).into()),
     ])
+}
+
+fn optional(value: Option<impl Into<Value>>) -> Value {
+    value.map_or(Value::Null, Into::into)
+}
+
+/// Counters of this open: it is one to look, so most are 0.
+fn since_open(stats: &Stats) -> Map {
+    let compaction = &stats.compaction;
+    let compression = stats.compression.iter().map(|c| {
+        Value::from(object([
+            ("collection", c.collection.as_str().into()),
+            ("compressed", c.compressed.into()),
+            ("raw_bytes", c.raw_bytes.into()),
+            ("stored_bytes", c.stored_bytes.into()),
+            ("ratio", c.ratio().into()),
+            ("decompressed", c.decompressed.into()),
+            ("dictionaries", c.dictionaries.into()),
+        ]))
+    });
+    object([
+        ("appended_bytes", stats.appended_bytes.into()),
+        ("syncs", stats.syncs.into()),
+        ("is_compacting", stats.is_compacting.into()),
+        (
+            "compaction",
+            Value::from(object([
+                ("runs", compaction.runs.into()),
+                ("segments_in", compaction.segments_in.into()),
+                ("segments_out", compaction.segments_out.into()),
+                ("bytes_in", compaction.bytes_in.into()),
+                ("bytes_out", compaction.bytes_out.into()),
+                ("failure", optional(compaction.failure.clone())),
+            ])),
+        ),
+        ("compression", compression.collect::<Vec<_>>().into()),
+    ])
+}
+
+fn stored_to_json(stored: &StoredValues) -> Value {
+    object([
+        ("collection", stored.collection.as_str().into()),
+        ("values", stored.values.into()),
+        ("compressed", stored.compressed.into()),
+        ("raw_bytes", stored.raw_bytes.into()),
+        ("stored_bytes", stored.stored_bytes.into()),
+        ("ratio", stored.ratio().into()),
+        ("dictionaries", stored.dictionaries.into()),
+    ])
+    .into()
 }
 
 fn report_to_json(report: &RecoveryReport) -> Map {

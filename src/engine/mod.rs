@@ -51,7 +51,7 @@ pub use batch::{BatchOp, WriteBatch};
 pub use check::{CheckOptions, CheckProgress, CheckReport, Defect};
 pub use commit::Commit;
 pub use compaction::CompactionReport;
-pub use compression::CompressionStats;
+pub use compression::{CompressionStats, StoredValues};
 pub use db::{Collection, Db};
 pub use diff::{CollectionDiff, Diff};
 pub use durable::{PersistOptions, SnapshotInfo};

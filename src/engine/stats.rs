@@ -6,6 +6,7 @@ use super::compaction::CompactionReport;
 use super::compression::CompressionStats;
 use super::core::Core;
 use super::recovery::RecoveryReport;
+use crate::format::config::Compression;
 use crate::format::segment::SegmentKind;
 
 /// Counters of a store at one moment. Each is right by itself; together they may be a write apart.
@@ -22,9 +23,11 @@ pub struct Stats {
     pub snapshots: u64,
     /// Sequence number of the oldest snapshot, durable or held, if there is one.
     pub oldest_snapshot: Option<u64>,
+    /// Bytes of records that are kept for the oldest snapshot alone: later ones do not show them.
+    pub oldest_snapshot_pinned: u64,
     /// What compaction did since the open.
     pub compaction: CompactionReport,
-    /// A compaction is under way.
+    /// A compaction is under way, or a checkpoint is being written, which compaction waits for.
     pub is_compacting: bool,
     /// Bytes of memory that the index takes.
     pub index_bytes: u64,
@@ -38,7 +41,8 @@ pub struct Stats {
     pub appended_bytes: u64,
     /// Syncs of the log since the open: each serves every writer that waits.
     pub syncs: u64,
-    /// What compression did, for each collection that is compressed.
+    /// What compression did since the open, for each collection that is compressed.
+    /// [`Db::measure_compression`](crate::Db::measure_compression) says what is stored.
     pub compression: Vec<CompressionStats>,
     /// The error of the failed sync that made the store refuse writes, if one did.
     pub poisoned: Option<String>,
@@ -94,6 +98,7 @@ impl Core {
     pub(super) fn stats(&self) -> Stats {
         let collections = self.catalog.all();
         let segments = self.segments.all();
+        let points = self.points.since(0);
         Stats {
             keys: collections.iter().map(|c| c.index().len()).sum(),
             collections: collections.iter().filter(|c| c.is_listed.load(Ordering::Acquire)).count()
@@ -111,7 +116,10 @@ impl Core {
                 })
                 .collect(),
             snapshots: self.snapshot_list().len() as u64,
-            oldest_snapshot: self.points.since(0).last().map(|p| p.seqno),
+            oldest_snapshot: points.last().map(|p| p.seqno),
+            oldest_snapshot_pinned: points
+                .last()
+                .map_or(0, |p| p.pinned_bytes.load(Ordering::Relaxed)),
             compaction: self.compaction.report(),
             is_compacting: self.compaction.is_running(),
             ordered_bytes: collections.iter().map(|c| c.ordered.heap_bytes() as u64).sum(),
@@ -122,8 +130,12 @@ impl Core {
             syncs: self.sync.count.load(Ordering::Relaxed),
             compression: collections
                 .iter()
-                .map(|c| c.packing.stats(&c.name))
-                .filter(|stats| stats.compressed + stats.decompressed > 0)
+                .map(|c| (c, c.packing.stats(&c.name, self.dictionaries_of(c))))
+                .filter(|(c, stats)| {
+                    let is_used = stats.compressed + stats.decompressed + stats.dictionaries > 0;
+                    is_used || c.options().compression != Compression::Off
+                })
+                .map(|(_, stats)| stats)
                 .collect(),
             poisoned: self.poison.cause().map(ToString::to_string),
             recovery: self.report.clone(),

@@ -68,7 +68,7 @@ pub struct CompressionStats {
     pub stored_bytes: u64,
     /// Values that were decompressed, mostly for readers.
     pub decompressed: u64,
-    /// Dictionaries in use.
+    /// Dictionaries that were trained from its records, in this open or earlier.
     pub dictionaries: u64,
 }
 
@@ -87,15 +87,15 @@ impl Packing {
         self.stored_bytes.fetch_add(stored_len as u64, Ordering::Relaxed);
     }
 
-    /// The counters, for the collection called `name`.
-    pub(in crate::engine) fn stats(&self, name: &str) -> CompressionStats {
+    /// The counters, for the collection called `name`, which has so many dictionaries.
+    pub(in crate::engine) fn stats(&self, name: &str, dictionaries: u64) -> CompressionStats {
         CompressionStats {
             collection: name.to_owned(),
             compressed: self.compressed.load(Ordering::Relaxed),
             raw_bytes: self.raw_bytes.load(Ordering::Relaxed),
             stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
             decompressed: self.decompressed.load(Ordering::Relaxed),
-            dictionaries: self.ready.read().len() as u64,
+            dictionaries: dictionaries.max(self.ready.read().len() as u64),
         }
     }
 
@@ -175,6 +175,11 @@ impl Core {
             0 => Ok(None),
             number => self.dictionary(collection, number),
         }
+    }
+
+    /// How many dictionaries `collection` has; 0 if that cannot be read now.
+    pub(in crate::engine) fn dictionaries_of(&self, collection: &CollectionState) -> u64 {
+        self.newest_number(collection).map_or(0, u64::from)
     }
 
     /// The number of the newest dictionary of `collection`; 0 if there is none.

@@ -14,6 +14,7 @@ mod codec;
 #[path = "no_codec.rs"]
 mod codec;
 mod dictionary;
+mod measure;
 mod rewrite;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(super) use cache::ValueCache;
 pub(super) use codec::ValueCache;
 pub use dictionary::CompressionStats;
 pub(super) use dictionary::Packing;
+pub use measure::StoredValues;
 pub(super) use rewrite::Recompressor;
 
 /// Shorter values are never compressed: the 8 bytes of the prefix alone eat what is won.

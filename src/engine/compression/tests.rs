@@ -226,7 +226,7 @@ fn values_that_were_got_are_kept() {
             assert_eq!(*core.verified_value(found).unwrap().unwrap(), *value(i, "first"));
         });
     };
-    let decompressed = || state.packing.stats("t").decompressed;
+    let decompressed = || state.packing.stats("t", 0).decompressed;
     scan();
     assert_eq!(decompressed(), 50);
     for _ in 0..4 {
