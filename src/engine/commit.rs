@@ -45,13 +45,6 @@ pub struct Commit {
     pub deleted: u64,
 }
 
-/// What the engine itself wants to know about a write.
-pub(super) struct Written {
-    pub(super) commit: Commit,
-    /// A segment is to be sealed or prepared.
-    pub(super) wants_maintenance: bool,
-}
-
 /// What came of bringing a batch into the index.
 #[derive(Default)]
 struct Applied {
@@ -101,24 +94,20 @@ impl Core {
         &self,
         batch: &mut WriteBatch,
         durability: Durability,
-    ) -> Result<Written, WriteError> {
-        let written = {
+    ) -> Result<Commit, WriteError> {
+        let commit = {
             let _shared = self.gate.read();
             self.append_batch(batch)?
         };
-        self.finish(&written, durability)?;
-        Ok(written)
+        self.finish(&commit, durability)?;
+        Ok(commit)
     }
 
     /// Syncs a batch that was appended, if asked to, and does what is due without threads.
     /// Requires: `gate` is not held.
-    pub(super) fn finish(
-        &self,
-        written: &Written,
-        durability: Durability,
-    ) -> Result<(), WriteError> {
+    pub(super) fn finish(&self, commit: &Commit, durability: Durability) -> Result<(), WriteError> {
         if durability == Durability::Sync && !planted!(SyncSkipped) {
-            self.sync_upto(written.commit.next_seqno)?;
+            self.sync_upto(commit.next_seqno)?;
         }
         if self.options.inline_maintenance {
             // The batch is in the log: what fails here is tried again by the next write.
@@ -128,7 +117,7 @@ impl Core {
     }
 
     /// Appends `batch` and applies it. Requires: `gate` held, or system records only.
-    pub(super) fn append_batch(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+    pub(super) fn append_batch(&self, batch: &mut WriteBatch) -> Result<Commit, WriteError> {
         if let Some(mut packed) = self.pack(batch) {
             return self.append_stamped(&mut packed);
         }
@@ -146,7 +135,7 @@ impl Core {
         &self,
         batch: &mut WriteBatch,
         condition: impl FnOnce() -> Result<bool, ReadError>,
-    ) -> Result<Option<Written>, UpdateError> {
+    ) -> Result<Option<Commit>, UpdateError> {
         let mut packed = self.pack(batch);
         let batch = packed.as_mut().unwrap_or(batch);
         let own = (batch.buf.len(), batch.records.len());
@@ -163,7 +152,7 @@ impl Core {
         Ok(result?)
     }
 
-    fn append_stamped(&self, batch: &mut WriteBatch) -> Result<Written, WriteError> {
+    fn append_stamped(&self, batch: &mut WriteBatch) -> Result<Commit, WriteError> {
         let (log, mut stamped) = self.enter(batch)?;
         self.append_entered(log, batch, &mut stamped)
     }
@@ -171,6 +160,7 @@ impl Core {
     /// Stamps `batch` and takes the log lock.
     fn enter(&self, batch: &mut WriteBatch) -> Result<(MutexGuard<'_, Log>, Stamped), WriteError> {
         self.check_writable()?;
+        self.await_sealing();
         let salt = self.log.lock().active.as_ref().map_or(0, |s| s.salt);
         let stamped = self.stamp(batch, salt)?;
         let log = self.log.lock();
@@ -187,14 +177,15 @@ impl Core {
         mut log: MutexGuard<'_, Log>,
         batch: &mut WriteBatch,
         stamped: &mut Stamped,
-    ) -> Result<Written, WriteError> {
+    ) -> Result<Commit, WriteError> {
         if stamped.records.is_empty() {
-            let commit = Commit { next_seqno: log.next_seqno, deleted: 0 };
-            return Ok(Written { commit, wants_maintenance: false });
+            return Ok(Commit { next_seqno: log.next_seqno, deleted: 0 });
         }
         let placed = self.append_frames(&mut log, batch, stamped)?;
         let next_seqno = log.next_seqno;
-        let wants_maintenance = log.announce(self.options.segment_len);
+        if log.announce(self.options.segment_len) {
+            self.wake_maintenance();
+        }
         let applying = self.apply.lock();
         drop(log);
         let applied = self.apply(&batch.buf, stamped, &placed);
@@ -204,8 +195,7 @@ impl Core {
         for point in &applied.released {
             self.release_point(point);
         }
-        let commit = Commit { next_seqno, deleted: applied.deleted };
-        Ok(Written { commit, wants_maintenance })
+        Ok(Commit { next_seqno, deleted: applied.deleted })
     }
 
     /// Gives every record its collection, index and checksum, for a segment with `salt`.

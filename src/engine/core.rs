@@ -12,10 +12,10 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::catalog::Catalog;
 use super::checkpoint::Checkpoints;
@@ -25,6 +25,7 @@ use super::compression::ValueCache;
 use super::durable::DurableSnapshots;
 use super::error::WriteError;
 use super::feed::FeedSignal;
+use super::maintenance::Wake;
 use super::manifest::ManifestFile;
 use super::options::Options;
 use super::points::Points;
@@ -51,6 +52,8 @@ pub(super) struct Core {
     /// Values that were decompressed lately.
     pub(super) values: ValueCache,
     pub(super) segments: SegmentTable,
+    /// Leads to the maintenance thread, if there is one.
+    pub(super) maintenance: OnceLock<Wake>,
     /// Held shared while a batch is appended and applied, and alone by whoever must know that
     /// nobody writes meanwhile: a rollback, from looking to writing. Readers and syncs go on.
     pub(super) gate: RwLock<()>,
@@ -64,6 +67,10 @@ pub(super) struct Core {
     pub(super) prepared: Mutex<Option<Arc<Segment>>>,
     /// Segments that are full and wait for their footer, oldest first.
     pub(super) sealing: Mutex<VecDeque<Arc<Segment>>>,
+    /// Told, with that lock, when some of them are sealed.
+    pub(super) sealed: Condvar,
+    /// The last attempt to seal has failed: no use waiting for it.
+    pub(super) cannot_seal: AtomicBool,
     pub(super) manifest: Mutex<ManifestFile>,
     /// Held while the store is closed; how that went, once it was done.
     pub(super) closed: Mutex<Option<Result<(), WriteError>>>,

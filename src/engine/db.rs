@@ -7,7 +7,7 @@ use super::backup::{BackupError, BackupOptions, BackupReport};
 use super::batch::WriteBatch;
 use super::catalog::CollectionState;
 use super::check::{CheckOptions, CheckReport};
-use super::commit::{Commit, Written};
+use super::commit::Commit;
 use super::compaction::{CompactionReport, Compactor};
 use super::core::Core;
 use super::durable::{PersistOptions, SnapshotInfo};
@@ -96,7 +96,7 @@ impl Db {
             let compacting = Compactor::start(&core).map_err(failed)?;
             let started = Maintenance::start(&core).map_err(failed)?;
             // Segments that the last process left unsealed.
-            started.wake();
+            core.wake_maintenance();
             (maintenance, compactor) = (Some(started), Some(compacting));
         }
         let committer = Committer::default();
@@ -137,8 +137,7 @@ impl Db {
             }
             result => result?,
         };
-        self.after(&written);
-        Ok(written.commit)
+        Ok(written)
     }
 
     /// As [`Db::write`], on another thread: the caller never waits for the disk. Writes are
@@ -151,7 +150,7 @@ impl Db {
             completer.complete(self.write(&mut batch, durability));
             return future;
         }
-        inner.committer.submit(&inner.core, self.wake(), batch, durability)
+        inner.committer.submit(&inner.core, batch, durability)
     }
 
     /// Sets `key` to `value`, buffered.
@@ -255,8 +254,7 @@ impl Db {
     ///
     /// As [`Db::persist`].
     pub fn persist_with(&self, options: PersistOptions) -> Result<SnapshotInfo, WriteError> {
-        let (info, written) = self.inner.core.record_snapshot(&mut WriteBatch::new(), options)?;
-        self.after(&written);
+        let (info, _) = self.inner.core.record_snapshot(&mut WriteBatch::new(), options)?;
         Ok(info)
     }
 
@@ -288,9 +286,7 @@ impl Db {
     ///
     /// [`SnapshotError::Missing`], or [`SnapshotError::Write`] if that could not be recorded.
     pub fn drop_snapshot(&self, id: u64) -> Result<(), SnapshotError> {
-        let written = self.inner.core.drop_snapshot(id)?;
-        self.after(&written);
-        Ok(())
+        self.inner.core.drop_snapshot(id).map(drop)
     }
 
     /// Gives back all the space that can be had, now: every segment with something dead in it is
@@ -349,15 +345,6 @@ impl Db {
         self.inner.core.compaction.set_rate(bytes_per_second);
     }
 
-    /// Has the background threads look for what a write has left to do.
-    pub(super) fn after(&self, written: &Written) {
-        if written.wants_maintenance
-            && let Some(maintenance) = &self.inner.maintenance
-        {
-            maintenance.wake();
-        }
-    }
-
     /// Makes a write durable that was buffered, and with it everything before it.
     ///
     /// # Errors
@@ -382,17 +369,7 @@ impl Db {
             completer.complete(self.persist_with(options));
             return future;
         }
-        inner.committer.submit_persist(&inner.core, self.wake(), options)
-    }
-
-    /// Wakes the maintenance thread, from other threads.
-    fn wake(&self) -> impl Fn() + Send + 'static {
-        let waker = self.inner.maintenance.as_ref().map(Maintenance::waker);
-        move || {
-            if let Some(waker) = &waker {
-                waker.wake();
-            }
-        }
+        inner.committer.submit_persist(&inner.core, options)
     }
 
     /// The collection called `name`, or `None` if nothing was ever written to it. A handle saves

@@ -13,7 +13,7 @@ use bincode::{Decode, Encode};
 use parking_lot::Mutex;
 
 use super::batch::WriteBatch;
-use super::commit::Written;
+use super::commit::Commit;
 use super::core::Core;
 use super::error::{SnapshotError, WriteError};
 use super::options::Durability;
@@ -163,7 +163,7 @@ impl Core {
         &self,
         batch: &mut WriteBatch,
         options: PersistOptions,
-    ) -> Result<(SnapshotInfo, Written), WriteError> {
+    ) -> Result<(SnapshotInfo, Commit), WriteError> {
         let mut next = self.snapshots.next.lock();
         self.check_writable()?;
         let time = self.push_time(batch)?;
@@ -180,7 +180,7 @@ impl Core {
         let id = self.push_snapshot(batch, &next, options)?;
         let written = self.write(batch, Durability::Sync)?;
         self.time_is_kept(time);
-        *next = Next { id: id + 1, last: Some((written.commit.next_seqno, id)) };
+        *next = Next { id: id + 1, last: Some((written.next_seqno, id)) };
         let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
         Ok((info, written))
     }
@@ -236,7 +236,7 @@ impl Core {
     }
 
     /// Drops a snapshot.
-    pub(super) fn drop_snapshot(&self, id: u64) -> Result<Written, SnapshotError> {
+    pub(super) fn drop_snapshot(&self, id: u64) -> Result<Commit, SnapshotError> {
         let _one_at_a_time = self.snapshots.next.lock();
         self.snapshot_info(id)?;
         let mut batch = WriteBatch::new();

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::MutexGuard;
@@ -35,6 +36,14 @@ use super::commit::END_RESERVE;
 
 /// Length of the first segments of a young store: a small store stays small.
 const YOUNG_SEGMENT_LEN: u64 = 4 << 20;
+/// Full segments that are sealed with one sync of the log.
+const SEALED_AT_ONCE: usize = 16;
+/// Full segments that may wait before writers wait for them: so many, and more if they are short.
+const UNSEALED_MIN: usize = 4;
+const UNSEALED_BYTES: u64 = 64 << 20;
+const UNSEALED_SHORT_MAX: usize = 64;
+/// Longest wait of a writer while none gets sealed.
+const SEAL_WAIT: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Makes sure that a frame of `len` bytes fits behind the end of the log. Requires: log lock
@@ -203,20 +212,32 @@ impl Core {
         added.ok_or_else(too_many_segments)
     }
 
-    /// Does what is due: seals full segments, then prepares the next one. Called by the
-    /// maintenance thread, or by writers if there is none.
+    /// Does what is due: prepares the next segment and seals full ones. Called by the maintenance
+    /// thread, or by writers if there is none.
     pub(super) fn maintain(&self) -> Result<(), WriteError> {
         let _one_at_a_time = self.maintaining.lock();
         loop {
-            let Some(segment) = self.sealing.lock().front().cloned() else { break };
-            self.seal(&segment)?;
-            self.sealing.lock().pop_front();
+            self.prepare()?;
+            let full: Vec<Arc<Segment>> =
+                self.sealing.lock().iter().take(SEALED_AT_ONCE).cloned().collect();
+            if full.is_empty() {
+                break;
+            }
+            self.seal(&full)?;
             self.wake_compaction();
         }
         if self.options.inline_maintenance {
-            // The next one is made when it is needed: nothing is gained by making it early.
             drop(_one_at_a_time);
             return if self.options.compaction.auto { self.compact_due() } else { Ok(()) };
+        }
+        Ok(())
+    }
+
+    /// Makes the next segment, if the active one is filling up. Without threads it is made when it
+    /// is needed: nothing is gained by making it early.
+    fn prepare(&self) -> Result<(), WriteError> {
+        if self.options.inline_maintenance {
+            return Ok(());
         }
         let (wanted, len) = {
             let log = self.log.lock();
@@ -229,18 +250,57 @@ impl Core {
         Ok(())
     }
 
-    /// Writes hints and footer of a full segment, cuts it to length, makes all of it durable and
-    /// lists it as sealed. Can be repeated after a failure.
-    fn seal(&self, segment: &Arc<Segment>) -> Result<(), WriteError> {
+    /// Waits while too many segments wait to be sealed, as long as some are: a writer that is
+    /// faster than the disk would leave an open that takes for ever, and a file open for each.
+    /// Requires: no lock held but `gate` and what comes before it.
+    pub(super) fn await_sealing(&self) {
+        let short = UNSEALED_BYTES / self.options.segment_len;
+        let max = UNSEALED_MIN + usize::try_from(short).unwrap_or(0).min(UNSEALED_SHORT_MAX);
+        let mut sealing = self.sealing.lock();
+        while sealing.len() > max
+            && self.maintenance.get().is_some()
+            && !self.cannot_seal.load(Ordering::Relaxed)
+        {
+            self.wake_maintenance();
+            if self.sealed.wait_for(&mut sealing, SEAL_WAIT).timed_out() {
+                break;
+            }
+        }
+    }
+
+    /// Writes hints and footers of full segments, cuts them to length, makes all of it durable and
+    /// lists them as sealed. Can be repeated after a failure.
+    fn seal(&self, full: &[Arc<Segment>]) -> Result<(), WriteError> {
         let upto = {
-            // Whoever appended to it holds one of these locks until its hints are in.
+            // Whoever appended to them holds one of these locks until the hints are in.
             let log = self.log.lock();
             drop(self.apply.lock());
             log.next_seqno
         };
-        // Not just the segment's own records: a batch that begins here and ends in a later segment
+        // Not just the segments' own records: a batch that begins here and ends in a later segment
         // must be durable as a whole before its first part is listed as sealed.
         self.sync_upto(upto)?;
+        for segment in full {
+            let seal = self.write_footer(segment)?;
+            {
+                // One by one: of two edits that are written at once a power cut might leave the
+                // second, which is damage.
+                let mut manifest = self.manifest.lock();
+                manifest.append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
+                manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)?;
+            }
+            segment.set_sealed(seal, self.map(segment, seal.file_len));
+            *segment.hints.lock() = Vec::new();
+            // All of it is durable: whoever syncs the log next need not, nor keep it from leaving.
+            self.log.lock().unsynced.retain(|s| !Arc::ptr_eq(s, segment));
+            self.sealing.lock().retain(|s| !Arc::ptr_eq(s, segment));
+            self.sealed.notify_all();
+        }
+        Ok(())
+    }
+
+    /// Writes hints and footer of a full segment behind its records, durably.
+    fn write_footer(&self, segment: &Arc<Segment>) -> Result<Seal, WriteError> {
         if self.log.lock().unsynced.iter().any(|s| Arc::ptr_eq(s, segment)) {
             // Its records were durable already, its end frame is not: the file must not be cut
             // below its noted length while the log seems to go on in it.
@@ -274,17 +334,7 @@ impl Core {
         if !planted!(SealNotSynced) {
             segment.sync().map_err(|e| self.poison.set(e))?;
         }
-        let seal = Seal { data_end, file_len, first: footer.first, next };
-        {
-            let mut manifest = self.manifest.lock();
-            manifest.append(&Edit::Seal { id: segment.id, seal }, &self.poison)?;
-            manifest.trim(&*self.options.vfs, &self.dir, &self.store_id, &self.poison)?;
-        }
-        segment.set_sealed(seal, self.map(segment, file_len));
-        *segment.hints.lock() = Vec::new();
-        // All of it is durable: whoever syncs the log next need not, nor keep it from leaving.
-        self.log.lock().unsynced.retain(|s| !Arc::ptr_eq(s, segment));
-        Ok(())
+        Ok(Seal { data_end, file_len, first: footer.first, next })
     }
 
     /// Maps the first `len` bytes of a sealed segment, unless the options or the system say no.
@@ -312,20 +362,14 @@ impl Maintenance {
     /// Starts the thread.
     pub(super) fn start(core: &Arc<Core>) -> std::io::Result<Self> {
         let (wake, tasks) = bounded(1);
-        let core = Arc::clone(core);
-        let run = move || run(&core, &tasks);
+        let wake = Wake(wake);
+        let run = {
+            let core = Arc::clone(core);
+            move || run(&core, &tasks)
+        };
         let thread = std::thread::Builder::new().name("siltstone-seal".to_owned()).spawn(run)?;
-        Ok(Maintenance { wake: Wake(wake), thread: Some(thread) })
-    }
-
-    /// Has the thread look for work; returns at once.
-    pub(super) fn wake(&self) {
-        self.wake.wake();
-    }
-
-    /// For others that have work for the thread.
-    pub(super) fn waker(&self) -> Wake {
-        self.wake.clone()
+        let _ = core.maintenance.set(wake.clone());
+        Ok(Maintenance { wake, thread: Some(thread) })
     }
 }
 
@@ -338,11 +382,13 @@ enum Task {
     Stop,
 }
 
-impl Wake {
-    /// Has the thread look for work; returns at once.
-    pub(super) fn wake(&self) {
-        // Full means that it is about to look anyway.
-        let _ = self.0.try_send(Task::Maintain);
+impl Core {
+    /// Has the maintenance thread look for work, if there is one; returns at once.
+    pub(super) fn wake_maintenance(&self) {
+        if let Some(Wake(tasks)) = self.maintenance.get() {
+            // Full means that it is about to look anyway.
+            let _ = tasks.try_send(Task::Maintain);
+        }
     }
 }
 
@@ -360,6 +406,7 @@ fn run(core: &Core, tasks: &Receiver<Task>) {
     while let Ok(Task::Maintain) = tasks.recv() {
         // What fails stays queued and is tried again at the next wake-up; a writer that needs the
         // result makes it itself and gets the error.
-        let _ = core.maintain();
+        let failed = core.maintain().is_err();
+        core.cannot_seal.store(failed, Ordering::Relaxed);
     }
 }

@@ -10,11 +10,11 @@
 //! 5. note the new epoch in the manifest: frames may be written now.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::catalog::Catalog;
 use super::checkpoint::{Base, Checkpoints, ManifestView, Stop};
@@ -350,6 +350,7 @@ impl Core {
             catalog: Catalog::default(),
             segments: SegmentTable::default(),
             gate: RwLock::default(),
+            maintenance: OnceLock::new(),
             swinging: RwLock::default(),
             log: Mutex::new(Log {
                 active: None,
@@ -364,6 +365,8 @@ impl Core {
             applied: AtomicU64::new(1),
             prepared: Mutex::default(),
             sealing: Mutex::default(),
+            sealed: Condvar::new(),
+            cannot_seal: AtomicBool::new(false),
             manifest: Mutex::new(manifest),
             closed: Mutex::default(),
             maintaining: Mutex::default(),

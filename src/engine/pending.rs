@@ -138,12 +138,11 @@ impl Committer {
     pub(super) fn submit(
         &self,
         core: &Arc<Core>,
-        wake: impl Fn() + Send + 'static,
         batch: WriteBatch,
         durability: Durability,
     ) -> Pending<Commit> {
         let (completer, future) = pending();
-        self.queue(core, wake, Job::Write { batch, durability, completer });
+        self.queue(core, Job::Write { batch, durability, completer });
         future
     }
 
@@ -151,20 +150,19 @@ impl Committer {
     pub(super) fn submit_persist(
         &self,
         core: &Arc<Core>,
-        wake: impl Fn() + Send + 'static,
         options: PersistOptions,
     ) -> Pending<SnapshotInfo> {
         let (completer, future) = pending();
-        self.queue(core, wake, Job::Persist { options, completer });
+        self.queue(core, Job::Persist { options, completer });
         future
     }
 
-    fn queue(&self, core: &Arc<Core>, wake: impl Fn() + Send + 'static, job: Job) {
+    fn queue(&self, core: &Arc<Core>, job: Job) {
         let mut running = self.running.lock();
         if running.is_none() {
             let (sender, jobs) = unbounded();
             let core = Arc::clone(core);
-            let run = move || run(&core, &wake, &jobs);
+            let run = move || run(&core, &jobs);
             match std::thread::Builder::new().name("siltstone-commit".to_owned()).spawn(run) {
                 Ok(thread) => *running = Some((sender, thread)),
                 Err(e) => {
@@ -199,7 +197,7 @@ impl Job {
 }
 
 /// Commits jobs as they come: first all that are queued, then one sync for those that want it.
-fn run(core: &Core, wake: &impl Fn(), jobs: &Receiver<Job>) {
+fn run(core: &Core, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut synced = Vec::new();
         let mut upto = 0;
@@ -213,16 +211,12 @@ fn run(core: &Core, wake: &impl Fn(), jobs: &Receiver<Job>) {
                 }
             };
             let result = core.write(&mut batch, Durability::Buffered);
-            if result.as_ref().is_ok_and(|written| written.wants_maintenance) {
-                // A segment asks once only.
-                wake();
-            }
             match (result, durability) {
-                (Ok(written), Durability::Sync) => {
-                    upto = upto.max(written.commit.next_seqno);
-                    synced.push((completer, written.commit));
+                (Ok(commit), Durability::Sync) => {
+                    upto = upto.max(commit.next_seqno);
+                    synced.push((completer, commit));
                 }
-                (result, _) => completer.complete(result.map(|written| written.commit)),
+                (result, _) => completer.complete(result),
             }
         }
         if synced.is_empty() {

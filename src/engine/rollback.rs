@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use super::batch::WriteBatch;
-use super::commit::Written;
+use super::commit::Commit;
 use super::core::Core;
 use super::db::Db;
 use super::diff::Progress;
@@ -73,8 +73,7 @@ impl Db {
         id: u64,
         progress: Progress<'_>,
     ) -> Result<Rollback, SnapshotError> {
-        let (rollback, written) = self.core().rollback_to(id, progress)?;
-        self.after(&written);
+        let (rollback, _) = self.core().rollback_to(id, progress)?;
         Ok(rollback)
     }
 }
@@ -85,7 +84,7 @@ impl Core {
         self: &Arc<Self>,
         id: u64,
         progress: Progress<'_>,
-    ) -> Result<(Rollback, Written), SnapshotError> {
+    ) -> Result<(Rollback, Commit), SnapshotError> {
         self.check_writable()?;
         let mut next = self.snapshots.next.lock();
         let target = Snapshot::on(self, self.hold_snapshot(id)?);

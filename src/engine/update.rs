@@ -12,7 +12,7 @@
 use std::fmt;
 
 use super::batch::WriteBatch;
-use super::commit::{Commit, Written};
+use super::commit::Commit;
 use super::core::Core;
 use super::db::Db;
 use super::error::{ReadError, WriteError};
@@ -189,11 +189,7 @@ impl Db {
         key: &[u8],
         seen: &Seen,
     ) -> Result<Option<Commit>, UpdateError> {
-        let Some(written) = self.core().write_if_seen(batch, collection, key, seen)? else {
-            return Ok(None);
-        };
-        self.after(&written);
-        Ok(Some(written.commit))
+        self.core().write_if_seen(batch, collection, key, seen)
     }
 }
 
@@ -236,7 +232,7 @@ impl Core {
         collection: &str,
         key: &[u8],
         seen: &Seen,
-    ) -> Result<Option<Written>, UpdateError> {
+    ) -> Result<Option<Commit>, UpdateError> {
         let is_same = || -> Result<bool, ReadError> {
             let now = match self.current_record(collection, key)? {
                 Some((found, seqno)) => Some((seqno, self.is_current(&found)?)),

@@ -1,6 +1,6 @@
 //! Puts, gets, reopening, segments, threads.
 
-use siltstone::{Db, Durability, Options, WriteBatch};
+use siltstone::{Db, Durability, Options, PersistOptions, Retention, WriteBatch};
 
 fn batch(collection: &str, range: std::ops::Range<u32>, value_len: usize) -> WriteBatch {
     let mut batch = WriteBatch::new();
@@ -137,4 +137,42 @@ fn buffered_async_writes_have_their_segments_sealed() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("{:?}", db.stats().segments);
+}
+
+/// Goal: a writer that never syncs does not leave ever more segments unsealed behind it, each with
+/// a file open and to be read by the next open.
+#[test]
+fn sealing_keeps_up_with_a_writer_that_never_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().segment_len(64 << 10).open(dir.path()).unwrap();
+    let mut batch = WriteBatch::new();
+    let mut most = 0;
+    for round in 0..600u32 {
+        batch.reset();
+        for i in 0..100u32 {
+            batch.put("c", &(round * 100 + i).to_le_bytes(), &[7; 1000]).unwrap();
+        }
+        db.write(&mut batch, Durability::Buffered).unwrap();
+        most = most.max(db.stats().segments.iter().filter(|s| !s.is_sealed).count());
+    }
+    let all = db.stats().segments.len();
+    assert!(all > 800 && most < 200, "{most} of {all} segments were unsealed at once");
+}
+
+/// Goal: persists that nobody waits for have full segments sealed as others have.
+#[test]
+fn asynchronous_persists_have_segments_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_len(4096).retention(Retention::count(1));
+    let db = options.open(dir.path()).unwrap();
+    for _ in 0..300 {
+        db.persist_async(PersistOptions::default()).wait().unwrap();
+        db.put("c", b"k", &[7; 200]).unwrap();
+    }
+    let unsealed = || db.stats().segments.iter().filter(|s| !s.is_sealed).count();
+    let tries = (0..200).take_while(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        unsealed() > 3
+    });
+    assert!(tries.count() < 200, "{} unsealed of {}", unsealed(), db.stats().segments.len());
 }

@@ -215,7 +215,7 @@ impl Core {
         batch.push_system(&key_of(collection.id, None), Some(&number.to_le_bytes()))?;
         // Not by [`Core::write`], which may do maintenance, of which this is a part.
         let written = self.append_batch(&mut batch)?;
-        self.sync_upto(written.commit.next_seqno)?;
+        self.sync_upto(written.next_seqno)?;
         self.dictionary(collection, number).map_err(unreadable)
     }
 }
