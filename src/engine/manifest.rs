@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use super::error::{Corruption, OpenError, WriteError};
 use super::poison::Poison;
-use crate::format::FORMAT_MAJOR;
-use crate::format::manifest::{
-    self, Edit, FILE_NAME, MANIFEST_HEADER_LEN, Manifest, ManifestError, State, TEMP_NAME,
-};
+use crate::format::manifest::{self, Edit, FILE_NAME, Manifest, ManifestError, State, TEMP_NAME};
 use crate::format::segment::StoreId;
 use crate::vfs::{File, IoError, OpenMode, Vfs, read_full_at, write_all_at};
 
@@ -126,16 +123,15 @@ impl ManifestFile {
         let file = vfs.open(&temp, OpenMode::CreateNew).map_err(failed("create"))?;
         let (header, salt) = manifest::encode_header(store);
         let mut bytes = header.to_vec();
-        let edit = Edit::State(state);
-        manifest::encode_edit(&mut bytes, salt, MANIFEST_HEADER_LEN as u64, &edit)
-            .map_err(OpenError::InvalidOption)?;
+        for edit in state.edits() {
+            let offset = bytes.len() as u64;
+            manifest::encode_edit(&mut bytes, salt, offset, &edit)
+                .map_err(OpenError::InvalidOption)?;
+        }
         write_all_at(&*file, &bytes, 0).map_err(failed("write"))?;
         if !planted!(RenameBeforeSync) {
             file.sync_all().map_err(failed("sync"))?;
         }
-        let Edit::State(state) = edit else {
-            return Err(OpenError::InvalidOption(format!("format {FORMAT_MAJOR}")));
-        };
         let next_id = state.next_segment;
         Ok(ManifestFile { path, file: Some(file), salt, end: bytes.len() as u64, state, next_id })
     }

@@ -13,7 +13,10 @@
 //! Each edit is synced before the next is written, so only the last one can be torn. A manifest
 //! that has grown is written anew under a temporary name, synced, and renamed over the old one.
 
-use bincode::{Decode, Encode};
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use super::bytes::{align8, array_at, put_at, u16_at, u32_at, u64_at};
 use super::codec;
@@ -88,10 +91,13 @@ pub(crate) enum Edit {
         /// longer hold were replaced by ones below it.
         watermark: u64,
     },
+    /// What a stretch of the log ended with that compaction is about to take. True for good, and
+    /// of use to readers of the change feed who have come to that place.
+    Mark(EndMark),
 }
 
-/// Feature bit: the manifest may hold [`Edit::Compact`], and segments what came with it: compacted
-/// segments, records with flags, records of the system collection.
+/// Feature bit: the manifest may hold [`Edit::Compact`] and [`Edit::Mark`], and segments what came
+/// with them: compacted segments, records with flags, records of the system collection.
 const FEATURE_COMPACTION: u64 = 1;
 /// The feature bits of manifests that are written now, and all that are understood.
 const FEATURES: u64 = FEATURE_COMPACTION;
@@ -120,6 +126,39 @@ pub(crate) struct SegmentState {
     pub seal: Option<Seal>,
 }
 
+/// The last frame of a stretch of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct EndMark {
+    /// Sequence number after its last record.
+    pub next: u64,
+    /// Which open wrote it.
+    pub epoch: u32,
+    /// The checksum of its records' headers.
+    pub checksum: u32,
+}
+
+/// A part of the state that is not encoded with it: an edit of its own tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Aside<T>(pub T);
+
+impl<T> Encode for Aside<T> {
+    fn encode<E: Encoder>(&self, _: &mut E) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
+
+impl<C, T: Default> Decode<C> for Aside<T> {
+    fn decode<D: Decoder<Context = C>>(_: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self::default())
+    }
+}
+
+impl<'de, C, T: Default> BorrowDecode<'de, C> for Aside<T> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(_: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self::default())
+    }
+}
+
 /// What the edits add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct State {
@@ -135,6 +174,8 @@ pub(crate) struct State {
     pub is_clean: bool,
     /// The live segments, by id.
     pub segments: Vec<SegmentState>,
+    /// What the newest stretch of the log ended with that compaction took.
+    pub mark: Aside<Option<EndMark>>,
 }
 
 impl State {
@@ -145,7 +186,10 @@ impl State {
 
     /// Applies `edit`; says what is wrong if it does not fit.
     pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
-        self.is_clean = matches!(edit, Edit::Close { .. });
+        // A mark says nothing of the log's end: it stands behind a whole state too.
+        if !matches!(edit, Edit::Mark(_)) {
+            self.is_clean = matches!(edit, Edit::Close { .. });
+        }
         match edit {
             Edit::State(state) => {
                 state.check()?;
@@ -185,8 +229,15 @@ impl State {
                 self.compact(added, removed)?;
                 self.watermark = self.watermark.max(*watermark);
             }
+            Edit::Mark(mark) => self.mark = Aside(Some(*mark)),
         }
         Ok(())
+    }
+
+    /// The edits that a new manifest with this state begins with.
+    pub(crate) fn edits(&self) -> impl Iterator<Item = Edit> {
+        let state = std::iter::once_with(|| Edit::State(self.clone()));
+        state.chain(self.mark.0.map(Edit::Mark))
     }
 
     /// Replaces the sealed segments `removed` by `added`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use siltstone::vfs::mem::MemVfs;
-use siltstone::{Changes, Db, Durability, FeedError, FeedOptions, Options};
+use siltstone::{Changes, Db, Durability, FeedError, FeedOptions, FeedPosition, Options};
 
 use super::{drain, numbered, plain};
 
@@ -66,4 +66,50 @@ fn a_feed_before_an_empty_segment_is_passed() {
     let mut again = db.changes_since(end).unwrap();
     write(&db, 60..61);
     assert_eq!(drain(&mut again).len(), 1);
+}
+
+/// Goal: a consumer that has seen everything goes on where it stood when compaction has taken all
+/// of the log, or all up to its position, also over a close, a backup and manifests written anew;
+/// one that stood at the same place of another history is refused.
+#[test]
+fn who_has_seen_everything_goes_on() {
+    let (options, db, reader) = open_both();
+    write(&db, 0..60);
+    db.delete("even", b"none").unwrap();
+    db.sync().unwrap();
+    let mut changes = db.changes_since(0).unwrap();
+    drain(&mut changes);
+    let position = changes.position();
+    drop(changes);
+    let mut other = position.to_bytes();
+    other[12] ^= 1;
+    let other = FeedPosition::from_bytes(other);
+    db.compact_now().unwrap();
+    assert_eq!(db.oldest_change().unwrap(), position.seqno());
+    let check = |dbs: &[&Db], new: usize| {
+        for db in dbs {
+            let all = FeedOptions::new().only_durable(false);
+            let mut changes = db.changes_with(position, all).unwrap();
+            assert_eq!(drain(&mut changes).len(), new);
+            let mut changes = db.changes_since(position.seqno()).unwrap();
+            drain(&mut changes);
+            let error = db.changes_since(other).unwrap_err();
+            assert!(matches!(error, FeedError::Diverged { found: Some(1), .. }), "{error}");
+        }
+    };
+    check(&[&db, &reader], 0);
+    db.backup_to("/copy", siltstone::BackupOptions::new()).unwrap();
+    let copy = options.clone().open("/copy").unwrap();
+    check(&[&copy], 0);
+    db.close().unwrap();
+    // Opens that write nothing, too; each one may write the manifest anew.
+    for _ in 0..3 {
+        options.clone().open("/store").unwrap().close().unwrap();
+    }
+    let db = options.open("/store").unwrap();
+    check(&[&db, &reader], 0);
+    write(&db, 60..63);
+    check(&[&db, &reader], 3);
+    write(&copy, 60..62);
+    check(&[&copy], 2);
 }

@@ -191,12 +191,13 @@ impl Frozen {
     #[cfg(feature = "object-store")]
     pub(crate) fn encode_manifest(&self) -> Result<Vec<u8>, BackupError> {
         use crate::engine::error::OpenError;
-        use crate::format::manifest::{Edit, MANIFEST_HEADER_LEN, encode_edit, encode_header};
+        use crate::format::manifest::{encode_edit, encode_header};
         let (header, salt) = encode_header(&self.store);
         let mut bytes = header.to_vec();
-        let edit = Edit::State(self.state.clone());
-        encode_edit(&mut bytes, salt, MANIFEST_HEADER_LEN as u64, &edit)
-            .map_err(OpenError::InvalidOption)?;
+        for edit in self.state.edits() {
+            let offset = bytes.len() as u64;
+            encode_edit(&mut bytes, salt, offset, &edit).map_err(OpenError::InvalidOption)?;
+        }
         Ok(bytes)
     }
 

@@ -13,6 +13,8 @@
 //! 3. *Write the outputs*: records in the order of their sequence numbers, which they keep; an end
 //!    frame, hints, footer. Sync each file, then the directory. A power cut leaves files that no
 //!    manifest lists: the next open removes them.
+//!    Before, an edit of the manifest notes the last frame of the log among the inputs, for those
+//!    who follow the change feed: true whatever comes of the run.
 //! 4. *One manifest edit*, synced, takes the inputs out and the outputs in. Before it the store is
 //!    as it was, behind it the inputs are no part of it.
 //! 5. *Swing the index*, key by key, under the apply lock, a few at a time: a key moves only if it

@@ -9,6 +9,7 @@ use super::super::compression::Recompressor;
 use super::super::core::Core;
 use super::super::durable::listed_key;
 use super::super::error::{ReadError, WriteError};
+use super::super::feed::end_mark;
 use super::super::maintenance::too_many_segments;
 use super::super::manifest::ManifestFile;
 use super::super::segments::Segment;
@@ -18,6 +19,7 @@ use super::plan::Plan;
 use crate::format::hint::{HINT_LEN, Hint};
 use crate::format::manifest::Edit;
 use crate::format::record::{self, Kind};
+use crate::format::segment::SegmentKind;
 use crate::format::value::Flags;
 use crate::index::Location;
 
@@ -88,6 +90,7 @@ impl Core {
         if !planted!(CompactionDropsBeforeSync) {
             self.sync_upto(upto)?;
         }
+        self.with_reserve(|| self.note_end_of_log(&inputs))?;
         let mut report = CompactionReport {
             runs: 1,
             segments_in: inputs.len() as u64,
@@ -105,6 +108,19 @@ impl Core {
         moment!(Swung);
         self.retire_inputs(&inputs);
         Ok(report)
+    }
+
+    /// Notes what the stretch of the log ends with that is about to go, so that a reader of the
+    /// change feed who has come to its end can go on from there.
+    fn note_end_of_log(&self, inputs: &[Arc<Segment>]) -> Result<(), WriteError> {
+        let of_log = inputs.iter().filter(|s| s.kind == SegmentKind::Log);
+        let Some(last) = of_log.max_by_key(|s| s.id) else { return Ok(()) };
+        let known = self.manifest.lock().state.mark.0.map_or(0, |mark| mark.next);
+        // Without it such a reader begins anew: no reason to keep the space.
+        match end_mark(last).ok().flatten().filter(|mark| mark.next > known) {
+            Some(mark) => self.manifest.lock().append(&Edit::Mark(mark), &self.poison),
+            None => Ok(()),
+        }
     }
 
     /// Which records of the inputs are needed, in the order of their sequence numbers.

@@ -6,6 +6,7 @@ use super::super::segments::Segment;
 use super::FeedError;
 use super::files::LogFiles;
 use super::position::{FeedPosition, Mark};
+use crate::format::manifest::EndMark;
 use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use crate::format::scan::{Step, frame_at};
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -168,6 +169,25 @@ impl Place {
 /// Sequence number after the last record of the frame with this header.
 pub(super) fn next_of(header: &FrameHeader) -> u64 {
     header.base.saturating_add(u64::from(header.count))
+}
+
+/// What the sealed `segment` of the log ends with, if it can be read that far.
+pub(in crate::engine) fn end_mark(segment: &Segment) -> Result<Option<EndMark>, IoError> {
+    let Some(seal) = segment.seal() else { return Ok(None) };
+    let mut window = Window::default();
+    let (mut offset, mut last) = (SEGMENT_HEADER_LEN, None);
+    while let Some(header) = window.header(segment, offset)? {
+        if header.kind != FrameKind::Batch {
+            break;
+        }
+        offset += FRAME_HEADER_LEN as u64 + header.len;
+        last = Some(header);
+    }
+    Ok(last.filter(|last| next_of(last) == seal.next).map(|last| EndMark {
+        next: seal.next,
+        epoch: last.epoch,
+        checksum: last.records_checksum,
+    }))
 }
 
 impl Cursor {

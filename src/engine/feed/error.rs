@@ -55,6 +55,11 @@ pub enum FeedError {
 impl fmt::Display for FeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            FeedError::Passed { since, floor } if since >= floor => write!(
+                f,
+                "the log before {floor} is gone, and nothing tells whether position {since} \
+                 belongs to its history; copy a snapshot and follow from its sequence number"
+            ),
             FeedError::Passed { since, floor } => write!(
                 f,
                 "the changes since {since} are gone, compaction has kept those since {floor}; \

@@ -17,6 +17,7 @@ use super::super::manifest;
 use super::super::segments::Segment;
 use super::FeedError;
 use super::cursor::Window;
+use super::position::Mark;
 use crate::format::manifest::{FILE_NAME, SegmentState, State};
 use crate::format::record::FrameKind;
 use crate::format::segment::{
@@ -94,6 +95,12 @@ impl LogFiles {
     /// The sequence number after the last sealed segment of the log, as far as the manifest knows.
     pub(super) fn sealed_next(&self) -> u64 {
         self.with_state(|state| state.sealed_next)
+    }
+
+    /// What ended at `seqno` in a part of the log that compaction has taken, if that is known.
+    pub(super) fn mark_at(&self, seqno: u64) -> Option<Mark> {
+        let known = self.with_state(|state| state.mark.0).filter(|mark| mark.next == seqno)?;
+        Some(Mark { epoch: known.epoch, checksum: known.checksum })
     }
 
     fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {

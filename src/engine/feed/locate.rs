@@ -3,7 +3,7 @@
 use super::FeedError;
 use super::cursor::{Cursor, Place, Window};
 use super::files::{Chain, Link, LogFiles};
-use super::position::FeedPosition;
+use super::position::{FeedPosition, Mark};
 use crate::format::record::{FrameHeader, FrameKind};
 
 /// Where a feed begins.
@@ -68,7 +68,7 @@ impl LogFiles {
             if since > chain.end {
                 return Err(FeedError::Ahead { since, next: chain.end });
             }
-            check_mark(position, None, None)?;
+            check_mark(position, None, None, self.mark_at(since))?;
             return Ok(Ok(Start { cursor: None, position }));
         }
         // The segment with the record before the position, so that the mark can be compared; those
@@ -92,9 +92,10 @@ impl LogFiles {
             };
             at = earlier;
         };
-        check_mark(position, found.before.as_ref(), found.behind.as_ref())?;
+        let known = self.mark_at(since);
+        check_mark(position, found.before.as_ref(), found.behind.as_ref(), known)?;
         let before = found.before.filter(|place| place.header.last && place.next() == since);
-        let mark = position.mark().or(before.map(|place| place.mark()));
+        let mark = position.mark().or(before.map(|place| place.mark())).or(known);
         let position = FeedPosition::new(since, mark);
         Ok(Ok(Start { cursor: found.start, position }))
     }
@@ -164,11 +165,13 @@ fn passed(position: FeedPosition, floor: u64) -> FeedError {
     FeedError::Passed { since: position.seqno(), floor }
 }
 
-/// Compares what stands before a position with what its consumer has seen.
+/// Compares what stands before a position with what its consumer has seen. If compaction has taken
+/// that, `known` is what the manifest kept of it.
 fn check_mark(
     position: FeedPosition,
     before: Option<&Place>,
     behind: Option<&FrameHeader>,
+    known: Option<Mark>,
 ) -> Result<(), FeedError> {
     let Some(mark) = position.mark().filter(|_| !planted!(FeedMarkIgnored)) else {
         return Ok(());
@@ -186,8 +189,12 @@ fn check_mark(
             let found = (place.next() == position.seqno()).then_some(place.header.epoch);
             Err(FeedError::Diverged { position, found })
         }
+        None if known == Some(mark) => Ok(()),
         // It is gone. Within one open no number is given out twice.
         None if behind.is_some_and(|header| header.epoch == mark.epoch) => Ok(()),
+        None if known.is_some() => {
+            Err(FeedError::Diverged { position, found: known.map(|known| known.epoch) })
+        }
         None => Err(passed(position, position.seqno())),
     }
 }

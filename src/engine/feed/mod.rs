@@ -33,6 +33,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use cursor::end_mark;
+
 use super::db::Db;
 use cursor::Window;
 use files::LogFiles;

@@ -515,6 +515,7 @@ impl Draft<'_> {
             // A log that was closed stays closed: what is behind its end is not part of it.
             is_clean: has_tail && survey.state.is_clean,
             segments,
+            ..State::new()
         };
         if !has_tail {
             (state.sealed_next, state.watermark) = (next, next);
