@@ -9,6 +9,7 @@ mod crash;
 mod follow;
 mod kill;
 mod local;
+mod long;
 mod passed;
 
 use siltstone::{BatchOp, ChangeBatch, Changes, CompactionOptions, Options, WriteBatch};
