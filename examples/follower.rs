@@ -130,9 +130,13 @@ fn begin_anew(leader: &Path, follower: &Db) -> Result<(Changes, u64), Box<dyn Er
     }
     let mut keys = 0;
     for (name, _) in snapshot.collections() {
+        batch.configure(&name, leader.collection_options(&name))?;
         for entry in snapshot.iter(&name) {
             let entry = entry?;
-            batch.put(&name, &entry.key, &entry.value)?;
+            match entry.expires_at {
+                None => batch.put(&name, &entry.key, &entry.value)?,
+                Some(at) => batch.put_expiring(&name, &entry.key, &entry.value, at)?,
+            }
             keys += 1;
             if batch.byte_len() > COPY_LEN {
                 follower.write(&mut batch, Durability::Buffered)?;

@@ -20,6 +20,8 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// The value.
     pub value: ValueRef,
+    /// The time at which it expires, if it does: see [`crate::WriteBatch::put_expiring`].
+    pub expires_at: Option<u64>,
 }
 
 /// Iterates over the keys that a collection held when the iterator was made, with the values of
@@ -101,7 +103,9 @@ impl Iter {
             return Err(segment.corruption(offset, MISPLACED).into());
         }
         let key = found.key().to_vec();
-        Ok(self.core.verified_value(found)?.map(|value| Entry { key, value }))
+        let expires_at = self.core.expiry_of(&found)?;
+        let value = self.core.verified_value(found)?;
+        Ok(value.map(|value| Entry { key, value, expires_at }))
     }
 
     fn read_ahead(

@@ -220,8 +220,7 @@ impl Range {
 
     /// The entry of `key`, if it was there.
     fn entry(&self, key: Box<[u8]>) -> Option<Result<Entry, ReadError>> {
-        let value = self.snapshot.value(&self.collection, &key).transpose()?;
-        Some(value.map(|value| Entry { key: key.into_vec(), value }))
+        self.snapshot.entry(&self.collection, key.into_vec()).transpose()
     }
 
     /// Nothing is left.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalog::CollectionState;
 use super::core::Core;
 use super::error::ReadError;
-use super::iter::Iter;
+use super::iter::{Entry, Iter};
 use super::points::Point;
 use super::read::{Found, ValueRef};
 use super::segments::Slots;
@@ -56,6 +56,18 @@ impl Snapshot {
     ) -> Result<Option<ValueRef>, ReadError> {
         let Some(found) = self.lookup(collection, key)? else { return Ok(None) };
         self.core.value_of(found)
+    }
+
+    /// `key` with its value and its expiry at this point.
+    pub(super) fn entry(
+        &self,
+        collection: &CollectionState,
+        key: Vec<u8>,
+    ) -> Result<Option<Entry>, ReadError> {
+        let Some(found) = self.lookup(collection, &key)? else { return Ok(None) };
+        let expires_at = self.core.expiry_of(&found)?;
+        let value = self.core.value_of(found)?;
+        Ok(value.map(|value| Entry { key, value, expires_at }))
     }
 
     /// The state is that of all records with a smaller sequence number.

@@ -62,6 +62,14 @@ impl Core {
         Ok(!self.clock.is_over(self.stored(found)?.expires))
     }
 
+    /// When the verified record `found` expires, if it does.
+    pub(super) fn expiry_of(&self, found: &Found) -> Result<Option<u64>, ReadError> {
+        if !found.header.flags.expires() {
+            return Ok(None);
+        }
+        Ok(self.stored(found)?.expires)
+    }
+
     /// True if the record at `location` can be read and has expired. Requires: apply lock held.
     pub(super) fn has_expired(&self, location: Location) -> bool {
         // Where no time was ever told nothing has, and nothing is read.

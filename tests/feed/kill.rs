@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use siltstone::testing::store::contents_of;
 use siltstone::testing::{Contents, Model, Rng};
-use siltstone::{Db, Durability, Options};
+use siltstone::{CollectionOptions, Db, Durability, Options, WriteBatch};
 
 use super::numbered;
 
@@ -163,4 +163,36 @@ fn a_follower_and_its_leader_survive_kills() {
         "feed: {leaders} leaders and {followers} followers killed, {midway} midway, seed {seed}; \
          the stores are equal after {BATCHES} batches"
     );
+}
+
+/// Goal: a follower that begins with a copy has the leader's options and its records' expiry.
+#[test]
+fn a_copy_keeps_options_and_expiry() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new(dir.path());
+    let leader = Db::open(&place.leader).unwrap();
+    leader.configure("c", CollectionOptions::new().ordered(true)).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put("c", b"stays", b"1").unwrap();
+    batch.put_expiring("c", b"goes", b"2", 100).unwrap();
+    leader.write(&mut batch, Durability::Sync).unwrap();
+    let mut copied = 0;
+    follow(&place.leader, &place.follower, |news| {
+        copied += u64::from(matches!(news, News::Copied(2)));
+        !matches!(news, News::Idle(_))
+    })
+    .unwrap();
+    assert_eq!(copied, 1);
+    let follower = Db::open(&place.follower).unwrap();
+    for db in [&leader, &follower] {
+        assert!(db.collection_options("c").ordered);
+        let in_log = db.iter("c").map(|entry| entry.map(|e| (e.key, e.expires_at)));
+        let mut found = in_log.collect::<Result<Vec<_>, _>>().unwrap();
+        found.sort();
+        assert_eq!(found, [(b"goes".to_vec(), Some(100)), (b"stays".to_vec(), None)]);
+        let in_order = db.range("c", ..).unwrap().map(|entry| entry.map(|e| (e.key, e.expires_at)));
+        assert_eq!(in_order.collect::<Result<Vec<_>, _>>().unwrap(), found);
+        db.set_time(100);
+        assert!(db.get("c", b"goes").unwrap().is_none());
+    }
 }
