@@ -87,7 +87,7 @@ pub(super) struct Core {
     pub(super) report: RecoveryReport,
     pub(super) appended_bytes: AtomicU64,
     /// `None` for a read-only store. Declared last: released after everything else is closed.
-    pub(super) _lock: Option<Box<dyn LockGuard>>,
+    pub(super) lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
 /// The end of the log. Behind one lock: whoever holds it appends.

@@ -379,7 +379,7 @@ impl Core {
             poison: Poison::default(),
             report: RecoveryReport::default(),
             appended_bytes: AtomicU64::new(0),
-            _lock: lock,
+            lock: Mutex::new(lock),
         }
     }
 
@@ -392,6 +392,9 @@ impl Core {
         let mut closed = self.closed.lock();
         let result = closed.get_or_insert_with(|| self.close_once()).clone();
         self.feed.close();
+        // Nobody writes any more: snapshots and iterators that are still held do not keep others
+        // from opening the store.
+        self.lock.lock().take();
         result
     }
 
