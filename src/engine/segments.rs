@@ -282,6 +282,9 @@ impl Segment {
     /// As [`Segment::set_sealed`], with hints that nobody has looked at.
     pub(super) fn set_sealed_unseen(&self, seal: Seal, map: Option<Map>) {
         let (is_right, hints, verified) = Default::default();
+        if map.is_some() {
+            self.file.rest();
+        }
         let _ = self.sealed.set(Sealed { seal, map, is_right, hints, verified });
     }
 
@@ -310,7 +313,16 @@ impl Segment {
 
     /// Fills `buf` from `offset`; short only at the end of the file.
     pub(super) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, IoError> {
-        read_full_at(&*self.file, buf, offset).map_err(|e| IoError::new("read", &self.path, e))
+        match (read_full_at(&*self.file, buf, offset), self.map()) {
+            // The writer, another process, has removed it: what is mapped is still there.
+            (Err(e), Some(map)) if e.kind() == std::io::ErrorKind::NotFound => {
+                let rest = usize::try_from(offset).ok().and_then(|at| map.get(at..)).unwrap_or(&[]);
+                let len = rest.len().min(buf.len());
+                buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                Ok(len)
+            }
+            (read, _) => read.map_err(|e| IoError::new("read", &self.path, e)),
+        }
     }
 
     /// Writes `bytes` at `offset`.

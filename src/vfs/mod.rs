@@ -111,6 +111,10 @@ pub trait File: Send + Sync {
     /// Maps the first `len` bytes for reading, or `None` where files cannot be mapped. The engine
     /// maps sealed segments only: files that are never written or cut again.
     fn map(&self, len: u64) -> io::Result<Option<Map>>;
+    /// Gives back what the system holds for an open file. It can be read afterwards as before, if
+    /// it still is where it was. Called for sealed segments that are mapped, of which a process
+    /// may have more than it may have files open. By default nothing is done.
+    fn rest(&self) {}
 }
 
 /// Read-only bytes of a sealed file: a memory map, or a shared buffer where there is none.

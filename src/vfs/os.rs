@@ -2,8 +2,10 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use super::{File, LockGuard, Map, MappedFile, OpenMode, Vfs};
 
@@ -11,7 +13,25 @@ use super::{File, LockGuard, Map, MappedFile, OpenMode, Vfs};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsVfs;
 
-struct OsFile(fs::File);
+struct OsFile {
+    path: PathBuf,
+    /// `None` while it rests.
+    file: RwLock<Option<fs::File>>,
+}
+
+impl OsFile {
+    fn shared(path: &Path, file: fs::File) -> Arc<dyn File> {
+        Arc::new(OsFile { path: path.to_owned(), file: RwLock::new(Some(file)) })
+    }
+
+    /// Does `work` with the file; one that rests is opened for that, for reading.
+    fn with<T>(&self, work: impl FnOnce(&fs::File) -> io::Result<T>) -> io::Result<T> {
+        match &*self.file.read() {
+            Some(file) => work(file),
+            None => work(&fs::File::open(&self.path)?),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct OsLock(#[expect(dead_code, reason = "held for its lock, released on drop")] fs::File);
@@ -31,7 +51,7 @@ impl Vfs for OsVfs {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(OsFile::shared(path, options.open(path)?))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -69,7 +89,7 @@ impl Vfs for OsVfs {
         let source = fs::File::open(from)?;
         let copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
         match rustix::fs::ioctl_ficlone(&copy, &source) {
-            Ok(()) => Ok(Arc::new(OsFile(copy))),
+            Ok(()) => Ok(OsFile::shared(to, copy)),
             Err(e) => {
                 // Empty, and nobody knows of it.
                 let _ = fs::remove_file(to);
@@ -106,37 +126,38 @@ impl Vfs for OsVfs {
 impl File for OsFile {
     #[cfg(unix)]
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
+        self.with(|file| std::os::unix::fs::FileExt::read_at(file, buf, offset))
     }
 
     #[cfg(windows)]
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, buf, offset)
+        self.with(|file| std::os::windows::fs::FileExt::seek_read(file, buf, offset))
     }
 
     #[cfg(unix)]
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(&self.0, buf, offset)
+        self.with(|file| std::os::unix::fs::FileExt::write_at(file, buf, offset))
     }
 
     #[cfg(windows)]
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(&self.0, buf, offset)
+        self.with(|file| std::os::windows::fs::FileExt::seek_write(file, buf, offset))
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        self.with(|file| Ok(file.metadata()?.len()))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.with(|file| file.set_len(len))
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
             use rustix::fs::{FallocateFlags, fallocate};
-            match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            let flags = FallocateFlags::empty();
+            match self.with(|file| Ok(fallocate(file, flags, 0, len)))? {
                 Ok(()) => return Ok(()),
                 // The file system has no fallocate: a sparse extension has to do.
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
@@ -144,23 +165,27 @@ impl File for OsFile {
             }
         }
         if self.len()? < len {
-            self.0.set_len(len)?;
+            self.set_len(len)?;
         }
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.with(fs::File::sync_data)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.with(fs::File::sync_all)
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
         if len == 0 {
             return Ok(None);
         }
-        Ok(Some(Map::File(Arc::new(MappedFile::new(&self.0, len)?))))
+        Ok(Some(Map::File(Arc::new(self.with(|file| MappedFile::new(file, len))?))))
+    }
+
+    fn rest(&self) {
+        *self.file.write() = None;
     }
 }

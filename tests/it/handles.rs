@@ -198,3 +198,42 @@ fn a_closed_store_takes_no_writes_but_still_reads() {
     assert_eq!(other.len("c"), 3);
     assert!(other.get("c", &1u32.to_le_bytes()).unwrap().is_some());
 }
+
+/// Goal: a snapshot that somebody still holds does not keep a closed store from being opened, and
+/// stays readable.
+#[test]
+fn a_closed_store_opens_beside_a_snapshot_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    db.put("c", b"k", b"old").unwrap();
+    let snapshot = db.snapshot();
+    db.close().unwrap();
+    let again = Db::open(dir.path()).unwrap();
+    again.put("c", b"k", b"new").unwrap();
+    assert_eq!(snapshot.get("c", b"k").unwrap().as_deref(), Some(&b"old"[..]));
+}
+
+/// Goal: a store may have more segments than a process may have files open. Method: the files that
+/// are open are counted; everything can be read all the same, and checked.
+#[cfg(target_os = "linux")]
+#[test]
+fn sealed_segments_need_no_open_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options::new().segment_len(4096);
+    let db = options().open(dir.path()).unwrap();
+    for key in 0..600u32 {
+        db.put("c", &key.to_le_bytes(), &[7; 1000]).unwrap();
+    }
+    db.close().unwrap();
+    let db = options().read_only(true).open(dir.path()).unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter(|entry| {
+        let target = std::fs::read_link(entry.as_ref().unwrap().path());
+        target.is_ok_and(|target| target.starts_with(dir.path()))
+    });
+    let (open, segments) = (open.count(), db.stats().segments.len());
+    assert!(open < 10 && segments > 100, "{open} files open for {segments} segments");
+    for key in 0..600u32 {
+        assert_eq!(db.get("c", &key.to_le_bytes()).unwrap().unwrap().len(), 1000);
+    }
+    assert!(db.check().unwrap().is_ok());
+}
