@@ -503,8 +503,8 @@ impl Core {
 
     /// Takes the inputs out of the store. Their files go when the last reader lets go.
     fn retire_inputs(&self, inputs: &[Arc<Segment>]) {
-        let _applying = self.apply.lock();
         self.forget_cleared(inputs);
+        let _applying = self.apply.lock();
         for input in inputs {
             // The table and the list of inputs hold one each.
             if Arc::strong_count(input) > 2 {
@@ -541,7 +541,7 @@ impl Core {
 
     /// Removes what leads to the inputs from the indexes that were kept when collections were
     /// cleared: those also hold records that are younger than their point, which no snapshot needs
-    /// and which were not copied. Requires: apply lock held.
+    /// and which were not copied. Writers wait for one portion at most.
     fn forget_cleared(&self, inputs: &[Arc<Segment>]) {
         for point in self.points.since(0) {
             for (collection, kept) in point.cleared() {
@@ -549,12 +549,16 @@ impl Core {
                 for input in inputs {
                     // The survey has read them, and they are kept since.
                     let hints = input.all_hints().unwrap_or_default();
-                    for hint in hints.iter().filter(|h| h.collection == collection) {
-                        let Some(location) = Location::new(input.slot, hint.offset) else {
-                            continue;
-                        };
-                        if index.remove(hint.hash, |l| l == location).is_some() {
-                            point.unpin(&kept, input, hint.len, 1);
+                    // No more of them come: what was live when the survey was made was copied.
+                    for chunk in hints.chunks(SWUNG_AT_ONCE) {
+                        let _applying = self.apply.lock();
+                        for hint in chunk.iter().filter(|h| h.collection == collection) {
+                            let Some(location) = Location::new(input.slot, hint.offset) else {
+                                continue;
+                            };
+                            if index.remove(hint.hash, |l| l == location).is_some() {
+                                point.unpin(&kept, input, hint.len, 1);
+                            }
                         }
                     }
                 }
