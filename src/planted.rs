@@ -183,6 +183,8 @@ mod registry {
         ReserveNotUsed,
         /// Compaction's plans do not know of segments that are damaged.
         PlanForgetsDamaged,
+        /// A paused compaction begins other runs all the same.
+        PauseIgnored,
         /// The id of a segment that left the store is given to a new one.
         SegmentIdReused,
         /// A reader asks for the segments after the index, and does not look whether one left.

@@ -366,10 +366,19 @@ fn damaged_inputs(round: Round) -> Result<(), Violation> {
     }
 }
 
+/// Compaction that is paused.
+fn pauses(round: Round) -> Result<(), Violation> {
+    match round.is_first().then(compacting::while_paused) {
+        None | Some(0) => Ok(()),
+        Some(runs) => Err(Violation(format!("{runs} runs while compaction was paused"))),
+    }
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 19] = [
+const PROBES: [Probe; 20] = [
     ("swings", swings),
     ("damaged inputs", damaged_inputs),
+    ("pauses", pauses),
     ("dictionaries", dictionaries),
     ("full disk", full_disk),
     ("passed feeds", passed_feeds),

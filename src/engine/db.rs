@@ -290,7 +290,8 @@ impl Db {
     }
 
     /// Gives back all the space that can be had, now: every segment with something dead in it is
-    /// compacted, whatever the options say. Writes and reads go on meanwhile.
+    /// compacted, whatever the options say. Writes and reads go on meanwhile. While compaction is
+    /// paused this waits until it is resumed or cancelled, or the store is closed.
     ///
     /// # Errors
     ///
@@ -334,7 +335,7 @@ impl Db {
     }
 
     /// Has the present run of compaction, if there is one, give up: the store stays as it was
-    /// before that run.
+    /// before that run. Compaction looks for work again when the next segment is sealed.
     pub fn cancel_compaction(&self) {
         self.inner.core.compaction.cancel();
     }

@@ -40,3 +40,17 @@ pub(crate) fn beside_damage() -> u64 {
     (1000..1010).for_each(|key| put(&db, key));
     db.stats().compaction.runs - before.runs
 }
+
+/// Overwrites keys while compaction is paused. Returns how often it ran until it was resumed.
+pub(crate) fn while_paused() -> u64 {
+    let db = open(&SimVfs::new(), CompactionOptions::default());
+    db.pause_compaction();
+    for _ in 0..5 {
+        (0..30).for_each(|key| put(&db, key));
+    }
+    let runs = db.stats().compaction.runs;
+    db.resume_compaction();
+    (0..30).for_each(|key| put(&db, key));
+    assert!(db.stats().compaction.runs > runs, "there is something to do");
+    runs
+}

@@ -144,7 +144,8 @@ fn a_run_can_be_paused_and_cancelled() {
         }
     }
     let before: Vec<_> = db.iter("data").map(|e| e.unwrap().key).collect();
-    db.pause_compaction();
+    // A byte a second: the run waits for years, unless it is told something else.
+    db.throttle_compaction(1);
     let worker = {
         let db = db.clone();
         std::thread::spawn(move || db.compact_now().unwrap())
@@ -152,15 +153,48 @@ fn a_run_can_be_paused_and_cancelled() {
     while !db.stats().is_compacting {
         std::thread::yield_now();
     }
+    db.pause_compaction();
     db.cancel_compaction();
     let report = worker.join().unwrap();
     assert_eq!(report.runs, 0, "{report:?}");
     assert_eq!(db.stats().compaction.failure.as_deref(), Some("cancelled"));
     assert_eq!(db.iter("data").map(|e| e.unwrap().key).collect::<Vec<_>>(), before);
+    // Nothing begins while it is paused.
+    let worker = {
+        let db = db.clone();
+        std::thread::spawn(move || db.compact_now().unwrap())
+    };
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!db.stats().is_compacting && db.stats().compaction.runs == 0);
+    db.throttle_compaction(0);
     db.resume_compaction();
-    assert!(db.compact_now().unwrap().runs > 0);
+    assert!(worker.join().unwrap().runs > 0);
     assert_eq!(db.len("data"), before.len() as u64);
     assert!(db.check().unwrap().is_ok());
+}
+
+/// Goal: the throttle holds nobody up. Method: a run that would wait for years, and a close; the
+/// test ends, or it does not.
+#[test]
+fn a_close_does_not_wait_for_the_throttle() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = options().open(dir.path()).unwrap();
+    for round in 0..20 {
+        fill(&db, round);
+    }
+    for key in (0..400u32).step_by(2) {
+        db.put("data", &key.to_le_bytes(), &[9; 3000]).unwrap();
+    }
+    db.throttle_compaction(1);
+    let worker = {
+        let db = db.clone();
+        std::thread::spawn(move || db.compact_now().unwrap())
+    };
+    while !db.stats().is_compacting {
+        std::thread::yield_now();
+    }
+    db.close().unwrap();
+    worker.join().unwrap();
 }
 
 /// Goal: space comes back by itself. Method: random overwrites with the thread on; when it has

@@ -26,6 +26,10 @@ const RESERVE_LEN_MIN: u64 = 4 << 10;
 const RESERVE_SHARE: u64 = 16;
 /// After so many runs in a row that gave nothing back, compaction waits to be woken.
 const BARREN_RUNS_MAX: u32 = 4;
+/// Waits for the throttle are cut into slices so long.
+const PACE_SLICE: Duration = Duration::from_millis(50);
+/// What is told of a run that was cancelled.
+const CANCELLED: &str = "cancelled";
 /// How long a writer waits for compaction when the device is full.
 const RELIEF_WAIT: Duration = Duration::from_secs(1);
 
@@ -60,11 +64,11 @@ impl CompactionReport {
 /// State of compaction, shared by its thread and those who steer it.
 #[derive(Default)]
 pub(in crate::engine) struct Control {
-    /// Held while a plan is made and run.
+    /// Held while a plan is made and run, and by whoever holds compaction off.
     running: Mutex<()>,
     state: Mutex<Switches>,
     changed: Condvar,
-    /// Writers that wait for a sync: compaction lets them go first.
+    /// No run is to begin, and the present one gives up.
     is_closing: AtomicBool,
     bytes_per_second: AtomicU64,
     done: Mutex<CompactionReport>,
@@ -75,6 +79,7 @@ pub(in crate::engine) struct Control {
 #[derive(Default)]
 struct Switches {
     is_paused: bool,
+    is_running: bool,
     /// Runs that were begun before this many cancellations are given up.
     cancellations: u64,
     /// The number of cancellations when the present run began.
@@ -84,22 +89,58 @@ struct Switches {
 }
 
 impl Control {
-    /// Counts `bytes` as written, sleeps as the throttle says, waits while paused. `Err`: the run
-    /// was cancelled.
+    /// Counts `bytes` as written, waits as the throttle says and while paused. `Err`: the run was
+    /// cancelled. A cancellation, a close and a new rate end the wait that goes on.
     pub(super) fn pace(&self, bytes: u64) -> Result<(), ()> {
-        let rate = self.bytes_per_second.load(Ordering::Relaxed);
-        if rate > 0 {
-            std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
-        }
+        // What is still to be waited for, in bytes: the engine reads no clock, so it waits in
+        // slices and strikes off those that have passed whole.
+        let mut due = bytes as f64;
         let mut state = self.state.lock();
         loop {
             if state.cancellations > state.began_at || self.is_closing.load(Ordering::Acquire) {
                 return Err(());
             }
-            if !state.is_paused {
+            if state.is_paused && !planted!(PauseIgnored) {
+                self.changed.wait(&mut state);
+                continue;
+            }
+            let rate = self.bytes_per_second.load(Ordering::Relaxed) as f64;
+            if rate == 0.0 || due <= 0.0 {
                 return Ok(());
             }
-            self.changed.wait(&mut state);
+            let slice = PACE_SLICE.min(Duration::from_secs_f64(due / rate));
+            if slice.is_zero() || self.changed.wait_for(&mut state, slice).timed_out() {
+                due -= (slice.as_secs_f64() * rate).max(1.0);
+            }
+        }
+    }
+
+    /// Lets a run begin. While compaction is paused, it waits if it `may_wait`; `Err` if it is not
+    /// to begin, with true if that is because somebody has cancelled it.
+    fn begin(&self, may_wait: bool) -> Result<Running<'_>, bool> {
+        let asked_at = self.state.lock().cancellations;
+        loop {
+            let alone = self.running.lock();
+            let mut state = self.state.lock();
+            if self.is_stopped() {
+                return Err(false);
+            }
+            if !state.is_paused || planted!(PauseIgnored) {
+                state.began_at = state.cancellations;
+                state.is_running = true;
+                return Ok(Running { control: self, _alone: alone });
+            }
+            // Others may hold compaction off meanwhile.
+            drop(alone);
+            if !may_wait {
+                return Err(false);
+            }
+            while state.is_paused && state.cancellations == asked_at && !self.is_stopped() {
+                self.changed.wait(&mut state);
+            }
+            if state.cancellations > asked_at {
+                return Err(true);
+            }
         }
     }
 
@@ -113,7 +154,9 @@ impl Control {
 
     /// Sets the throttle; 0 for none.
     pub(in crate::engine) fn set_rate(&self, bytes_per_second: u64) {
+        let _state = self.state.lock();
         self.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+        self.changed.notify_all();
     }
 
     /// Has the present run wait, and no other begin.
@@ -130,8 +173,12 @@ impl Control {
 
     /// Gives up the present run, waits for its end, and lets no other begin.
     pub(in crate::engine) fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
-        self.changed.notify_all();
+        {
+            // With the lock, or it would come between somebody's look and his wait.
+            let _state = self.state.lock();
+            self.is_closing.store(true, Ordering::Release);
+            self.changed.notify_all();
+        }
         drop(self.running.lock());
     }
 
@@ -147,12 +194,24 @@ impl Control {
 
     /// True while a plan is run.
     pub(in crate::engine) fn is_running(&self) -> bool {
-        self.running.is_locked()
+        self.state.lock().is_running
     }
 
     /// The store is being closed.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+}
+
+/// Kept while a plan is made and run.
+struct Running<'a> {
+    control: &'a Control,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.control.state.lock().is_running = false;
     }
 }
 
@@ -206,7 +265,7 @@ impl Core {
     /// if there is none.
     pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
         let mut barren = 0;
-        while let Some(run) = self.compact_once(choose)? {
+        while let Some(run) = self.compact_once(false, choose)? {
             // Where counters mislead the plan, compaction must not go on for ever: it has another
             // try the next time that it is woken.
             let is_barren = run.runs > 0
@@ -237,7 +296,7 @@ impl Core {
         let mut done = std::collections::HashSet::new();
         let mut planned = Vec::new();
         loop {
-            let run = self.compact_once(|counts, _, policy| {
+            let run = self.compact_once(true, |counts, _, policy| {
                 let left: Vec<SegmentCounts> =
                     counts.iter().filter(|s| !done.contains(&s.id)).copied().collect();
                 let plan = choose_asked(&left, id_max, policy)?;
@@ -278,19 +337,22 @@ impl Core {
         }
     }
 
-    /// Makes one plan and runs it; `None` if there is nothing to do, or it came to nothing.
+    /// Makes one plan and runs it; `None` if there is nothing to do, or it came to nothing. While
+    /// compaction is paused it waits, if it `may_wait`, and else does nothing.
     fn compact_once(
         &self,
+        may_wait: bool,
         choose: impl FnOnce(&[SegmentCounts], u64, &Policy) -> Option<Plan>,
     ) -> Result<Option<CompactionReport>, WriteError> {
-        let _one_at_a_time = self.compaction.running.lock();
-        if self.compaction.is_stopped() {
-            return Ok(None);
-        }
-        {
-            let mut state = self.compaction.state.lock();
-            state.began_at = state.cancellations;
-        }
+        let _running = match self.compaction.begin(may_wait) {
+            Ok(running) => running,
+            Err(is_cancelled) => {
+                if is_cancelled {
+                    self.compaction.done.lock().failure = Some(CANCELLED.to_owned());
+                }
+                return Ok(None);
+            }
+        };
         self.poison.check()?;
         let (counts, open_bytes) = self.segment_counts();
         let Some(plan) = choose(&counts, open_bytes, &self.policy()) else { return Ok(None) };
@@ -306,7 +368,7 @@ impl Core {
         };
         situation!(PlanFailed);
         let what = match &failure {
-            Failure::Cancelled => "cancelled".to_owned(),
+            Failure::Cancelled => CANCELLED.to_owned(),
             Failure::Damaged(e) => e.to_string(),
             Failure::Write(e) => e.to_string(),
         };

@@ -98,6 +98,11 @@ impl Output {
         self.offset + self.frame.len() as u64
     }
 
+    /// Bytes that are gathered and not yet written out.
+    pub(super) fn pending(&self) -> u64 {
+        self.frame.len() as u64
+    }
+
     /// Adds a record, given with its header. `hint` says where it stood; the hint kept says where
     /// it stands now. Returns how many bytes were written out.
     pub(super) fn push(

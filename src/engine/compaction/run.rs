@@ -301,6 +301,8 @@ impl Core {
         if let Some(last) = output {
             finished.push(self.finish_output(last, report)?);
         }
+        // A short run ends here if it is cancelled, and waits here if it is paused.
+        self.compaction.pace(0).map_err(|()| Failure::Cancelled)?;
         if !finished.is_empty() && !planted!(CompactedDirNotSynced) {
             let synced = self.options.vfs.sync_dir(&self.dir);
             synced.map_err(|e| {
@@ -367,10 +369,15 @@ impl Core {
         report: &mut CompactionReport,
     ) -> Result<Finished, Failure> {
         let path = output.path.clone();
+        let rest = output.pending();
         let finished = output.finish(self).inspect_err(|_| {
             // A file that nobody knows of would take room until the next open.
             let _ = self.options.vfs.remove(&path);
         })?;
+        if self.compaction.pace(rest).is_err() {
+            finished.discard(self);
+            return Err(Failure::Cancelled);
+        }
         report.segments_out += 1;
         report.bytes_out += finished.len();
         Ok(finished)
