@@ -7,9 +7,8 @@
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
 //! - `--json` prints for machines; nothing but the answer is written to standard output.
 //! - Those that change a store are `ingest`, `compact`, `repair`, `restore`, and of `snapshots`
-//!   those that record, drop and roll back. All others open it for reading only, so they work beside
-//!   a writer and see the state at the time of the open.
-//! - Work that can be long shows how far it is, on a terminal.
+//!   those that record, drop and roll back. All others open it for reading only, so they work
+//!   beside a writer and see the state at the time of the open.
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
