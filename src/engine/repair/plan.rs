@@ -478,7 +478,9 @@ impl Draft<'_> {
                 }
                 Condition::Damaged => {
                     let records = kept(found);
-                    if !found.damage.is_empty() {
+                    // What the log is damaged by stands in a segment that may be whole in itself.
+                    let is_named = report.damage.iter().any(|defect| defect.file == found.path);
+                    if is_named || !found.damage.is_empty() {
                         quarantine.push(found.path.clone());
                         report.kept_records += records.len() as u64;
                     }
