@@ -16,7 +16,7 @@ use siltstone::testing::store::{
     FaultTally, FaultTest, Moment, Workload, full_disk_is_left_by_compaction,
 };
 use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
-use siltstone::{Db, Durability, Options, WriteBatch, WriteError};
+use siltstone::{CompactionOptions, Db, Durability, Options, WriteBatch, WriteError};
 
 const FAULTS: [Fault; 12] = [
     Fault::Error(Fault::EIO),
@@ -204,4 +204,24 @@ fn compaction_leads_out_of_a_full_disk() {
     let released = situations()[Situation::ReserveReleased];
     say!("full disk: the reserve was needed {released} times");
     assert!(released > 10, "{released}");
+}
+
+/// Goal: segments of which nothing is needed go from a disk that has no byte left.
+#[test]
+fn dead_segments_go_from_a_disk_without_a_byte_left() {
+    let sim = SimVfs::new();
+    let manual = CompactionOptions::manual();
+    let options = Options::new().segment_len(8 << 10).inline_maintenance(true).compaction(manual);
+    let db = options.vfs(Arc::new(sim.clone())).open("/store").unwrap();
+    let put_all = || (0..200u32).for_each(|i| db.put("c", &i.to_le_bytes(), &[1; 500]).unwrap());
+    put_all();
+    db.compact_now().unwrap();
+    put_all();
+    db.sync().unwrap();
+    let before = sim.used();
+    sim.set_quota(Some(before));
+    while db.put("c", b"k", b"v").is_ok() {}
+    db.compact_now().unwrap();
+    assert!(sim.used() < before / 2 + 20_000, "{before} to {}", sim.used());
+    db.put("c", b"k", b"v").unwrap();
 }

@@ -95,8 +95,9 @@ impl Db {
                 |e| OpenError::Io(crate::vfs::IoError::new("start a thread for", dir.as_ref(), e));
             let compacting = Compactor::start(&core).map_err(failed)?;
             let started = Maintenance::start(&core).map_err(failed)?;
-            // Segments that the last process left unsealed.
+            // Segments that the last process left unsealed, and garbage.
             core.wake_maintenance();
+            core.wake_compaction();
             (maintenance, compactor) = (Some(started), Some(compacting));
         }
         let committer = Committer::default();
@@ -217,6 +218,8 @@ impl Db {
     /// The highest time counts: a lower one changes nothing.
     pub fn set_time(&self, now: u64) {
         self.inner.core.clock.raise(now);
+        // What expires is garbage now.
+        self.inner.core.wake_compaction();
     }
 
     /// The highest time that the store was told of; 0 if none.

@@ -396,7 +396,8 @@ impl Core {
         }
         // Until the outputs are in the table: whoever holds this lock finds open what is listed.
         let mut manifest = self.manifest.lock();
-        if let Err(e) = self.append_lists(&mut manifest, inputs, &finished) {
+        let listed = self.with_reserve(|| self.append_lists(&mut manifest, inputs, &finished));
+        if let Err(e) = listed {
             // Poisoned: the edit may be there, and the files must be.
             if self.poison.check().is_ok() {
                 finished.iter().for_each(|output| output.discard(self));
@@ -538,7 +539,7 @@ impl Core {
             }
         }
         if !batch.is_empty() {
-            self.append_batch(&mut batch)?;
+            self.with_reserve(|| self.append_batch(&mut batch))?;
         }
         for collection in recorded {
             collection.is_listed_for_good.store(true, Ordering::Release);
