@@ -190,7 +190,9 @@ fn log_kv_is_a_map_across_reopening() {
 
 #[cfg(feature = "testing")]
 mod contract {
-    use siltstone::kv::{KvStore, LogKv, MemoryKv};
+    use std::sync::Arc;
+
+    use siltstone::kv::{KvStore, LogKv, MemoryKv, Staged};
     use siltstone::testing::kv_contract::{self, Reopen};
 
     /// The log engine in a directory that goes away with it.
@@ -218,6 +220,11 @@ mod contract {
     #[test]
     fn memory_kv_keeps_the_contract() {
         kv_contract::run(&|| Box::new(MemoryKv::new()));
+    }
+
+    #[test]
+    fn staged_changes_keep_the_contract() {
+        kv_contract::run(&|| Box::new(Staged::new(Arc::new(MemoryKv::new()))));
     }
 
     #[test]

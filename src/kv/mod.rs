@@ -12,6 +12,7 @@ pub mod json;
 mod log;
 mod map;
 mod memory;
+mod staged;
 mod text;
 mod value;
 
@@ -22,6 +23,7 @@ pub use error::KvError;
 pub(crate) use error::escape_key;
 pub use log::LogKv;
 pub use memory::MemoryKv;
+pub use staged::Staged;
 pub(crate) use text::TextBuilder;
 pub use text::{InvalidText, Text};
 pub use value::{BigInt, Map, Value};
@@ -95,6 +97,12 @@ impl KvBatch {
         self.inner
             .put_with(collection, key, |buf| codec::encode(value, buf))
             .map_err(|e| KvError::write(collection, Some(key), e))
+    }
+
+    /// Adds "set `key` in `collection` to the value that `encoded` is".
+    fn put_encoded(&mut self, collection: &str, key: &[u8], encoded: &[u8]) -> Result<(), KvError> {
+        let put = self.inner.put(collection, key, encoded);
+        put.map_err(|e| KvError::write(collection, Some(key), e))
     }
 
     /// Adds "remove `key` from `collection`".

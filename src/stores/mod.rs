@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod strategy;
+mod writer;
 
 pub use document::{
     AddOptions, DocumentBatch, DocumentStore, DocumentStoreOptions, Missing, RefDocInfo,
