@@ -88,6 +88,16 @@ impl Error for StoreError {
     }
 }
 
+impl StoreError {
+    /// A record of the store's own is not as it was written; keys that are no text are shown byte
+    /// by byte.
+    pub(crate) fn corrupt(collection: &str, key: &[u8], what: &'static str) -> Self {
+        let key = Text::from_bytes(key)
+            .unwrap_or_else(|_| Text::from_code_points(key.iter().map(|byte| u32::from(*byte))));
+        StoreError::Corrupt { collection: collection.to_owned(), key, what }
+    }
+}
+
 impl From<KvError> for StoreError {
     fn from(e: KvError) -> Self {
         StoreError::Kv(e)

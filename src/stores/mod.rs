@@ -2,6 +2,8 @@
 
 mod document;
 mod error;
+#[allow(dead_code, reason = "the stores that use it come next")]
+mod list;
 mod strategy;
 mod writer;
 
