@@ -13,6 +13,7 @@ mod error;
 mod fields;
 mod hash;
 mod media;
+mod metadata_dict;
 mod node;
 mod printable;
 mod python;
@@ -20,6 +21,7 @@ mod stored;
 
 pub use error::ModelError;
 pub use media::{MediaData, MediaEmbeddings, MediaResource};
+pub use metadata_dict::KeptContent;
 pub use node::{
     Content, ImageContent, IndexTarget, Node, NodeKind, Related, RelatedNode, Relationship,
     Resources, TextContent,

@@ -20,9 +20,17 @@ use crate::kv::{Map, Text, TextBuilder, Value};
 impl Node {
     /// The stored form, `{"__data__": {..}, "__type__": ".."}`.
     pub fn to_value(&self) -> Value {
+        let mut stored = Map::with_capacity(2);
+        stored.set("__data__", self.to_data(floats(self.embedding.as_deref())));
+        stored.set("__type__", Text::from_static(self.kind().code()));
+        stored.into()
+    }
+
+    /// The fields of the stored form, with `embedding` in place of the node's.
+    pub(super) fn to_data(&self, embedding: Value) -> Map {
         let mut data = Map::with_capacity(16);
         data.set("id_", &self.id);
-        data.set("embedding", floats(self.embedding.as_deref()));
+        data.set("embedding", embedding);
         data.set("metadata", self.metadata.clone());
         data.set("excluded_embed_metadata_keys", texts(&self.excluded_embed_metadata_keys));
         data.set("excluded_llm_metadata_keys", texts(&self.excluded_llm_metadata_keys));
@@ -33,15 +41,12 @@ impl Node {
         data.set("relationships", relationships);
         data.set("metadata_template", &self.metadata_template);
         data.set("metadata_separator", &self.metadata_separator);
-        let class_name = self.content.write(&mut data);
-        data.set("class_name", Text::from_static(class_name));
+        self.content.write(&mut data);
+        data.set("class_name", Text::from_static(self.content.class_name()));
         if let Content::Document { .. } = &self.content {
             data.set("text", self.content_text());
         }
-        let mut stored = Map::with_capacity(2);
-        stored.set("__data__", data);
-        stored.set("__type__", Text::from_static(self.kind().code()));
-        stored.into()
+        data
     }
 
     /// Reads the stored form.
@@ -189,13 +194,22 @@ impl Content {
         Content::Document { resources, image_document: false }
     }
 
-    /// Adds the content's fields; returns LlamaIndex's class name.
-    fn write(&self, data: &mut Map) -> &'static str {
+    /// LlamaIndex's class.
+    pub(super) fn class_name(&self) -> &'static str {
         match self {
-            Content::Text(text) => {
-                text.write(data);
-                "TextNode"
-            }
+            Content::Text(_) => "TextNode",
+            Content::Image { .. } => "ImageNode",
+            Content::Index { .. } => "IndexNode",
+            Content::Document { image_document: true, .. } => "ImageDocument",
+            Content::Document { .. } => "Document",
+            Content::Multimodal(_) => "Node",
+        }
+    }
+
+    /// Adds the content's fields.
+    fn write(&self, data: &mut Map) {
+        match self {
+            Content::Text(text) => text.write(data),
             Content::Image { text, image } => {
                 text.write(data);
                 data.set("image", image.image.as_ref());
@@ -203,21 +217,14 @@ impl Content {
                 data.set("image_url", image.url.as_ref());
                 data.set("image_mimetype", image.mimetype.as_ref());
                 data.set("text_embedding", floats(image.text_embedding.as_deref()));
-                "ImageNode"
             }
             Content::Index { text, index_id, target } => {
                 text.write(data);
                 data.set("index_id", index_id);
                 data.set("obj", target.to_value());
-                "IndexNode"
             }
-            Content::Document { resources, image_document } => {
+            Content::Document { resources, .. } | Content::Multimodal(resources) => {
                 resources.write(data);
-                if *image_document { "ImageDocument" } else { "Document" }
-            }
-            Content::Multimodal(resources) => {
-                resources.write(data);
-                "Node"
             }
         }
     }
