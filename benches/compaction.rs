@@ -14,7 +14,7 @@ use siltstone::{CompactionOptions, Db, Durability, Options, WriteBatch};
 
 const VALUE_LEN: usize = 1200;
 const BATCH: u64 = 500;
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 /// One run of overwriting.
 struct Run {
@@ -99,8 +99,7 @@ fn written(db: &Db) -> u64 {
     stats.appended_bytes + stats.compaction.bytes_out
 }
 
-/// Waits until compaction has nothing left to do. The last full segment is sealed when the one in
-/// use is half full.
+/// Waits until compaction has nothing left to do. The one segment that is not sealed is in use.
 fn settle(db: &Db) {
     let mut quiet = 0;
     while quiet < 10 {
@@ -108,7 +107,7 @@ fn settle(db: &Db) {
         std::thread::sleep(Duration::from_millis(300));
         let stats = db.stats();
         let unsealed = stats.segments.iter().filter(|s| !s.is_sealed && s.log_bytes > 64).count();
-        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 2;
+        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 1;
         quiet = if is_quiet { quiet + 1 } else { 0 };
     }
 }

@@ -141,6 +141,7 @@ impl Core {
         log.unsynced.push(Arc::clone(&active));
         log.active = None;
         self.sealing.lock().push_back(active);
+        self.wake_maintenance();
         Ok(())
     }
 
@@ -281,6 +282,8 @@ impl Core {
         // must be durable as a whole before its first part is listed as sealed.
         self.sync_upto(upto)?;
         for segment in full {
+            // A writer that finds none makes it with the log locked.
+            self.prepare()?;
             let seal = self.write_footer(segment)?;
             {
                 // One by one: of two edits that are written at once a power cut might leave the
