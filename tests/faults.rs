@@ -16,7 +16,9 @@ use siltstone::testing::store::{
     FaultTally, FaultTest, Moment, Workload, full_disk_is_left_by_compaction,
 };
 use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
-use siltstone::{CompactionOptions, Db, Durability, Options, WriteBatch, WriteError};
+use siltstone::{
+    CompactionOptions, Db, Durability, Options, PersistOptions, Update, WriteBatch, WriteError,
+};
 
 const FAULTS: [Fault; 12] = [
     Fault::Error(Fault::EIO),
@@ -224,4 +226,48 @@ fn dead_segments_go_from_a_disk_without_a_byte_left() {
     db.compact_now().unwrap();
     assert!(sim.used() < before / 2 + 20_000, "{before} to {}", sim.used());
     db.put("c", b"k", b"v").unwrap();
+}
+
+/// Goal: every kind of write waits for compaction when the disk is full, and gets the room that
+/// comes back. Method: with compaction paused a disk is filled with overwrites; then compaction
+/// goes on, and at once one write of each kind must come through. While it is paused, writers are
+/// told at once.
+#[test]
+fn writes_of_every_kind_wait_for_compaction_on_a_full_disk() {
+    let sim = SimVfs::new();
+    let options = Options::new().segment_len(32 << 10).vfs(Arc::new(sim.clone()));
+    let db = options.open("/store").unwrap();
+    let key = |n: u32| (n % 64).to_le_bytes();
+    (0..64).for_each(|n| db.put("c", &key(n), &[1; 500]).unwrap());
+    let kept = db.persist().unwrap();
+    type Write = fn(&Db, u64) -> Result<(), String>;
+    let kinds: [(&str, Write); 5] = [
+        ("a batch", |db, _| {
+            db.write(&mut batch(1, 8000), Durability::Sync).map(drop).map_err(|e| e.to_string())
+        }),
+        ("an asynchronous batch", |db, _| {
+            let pending = db.write_async(batch(1, 8000), Durability::Sync);
+            pending.wait().map(drop).map_err(|e| e.to_string())
+        }),
+        ("an update", |db, _| {
+            let update = |_: Option<&[u8]>| Update::Put(vec![3; 8000]);
+            db.fetch_update("c", b"updated", update).map(drop).map_err(|e| e.to_string())
+        }),
+        ("a rollback", |db, kept| db.rollback_to(kept).map(drop).map_err(|e| e.to_string())),
+        ("a snapshot", |db, _| {
+            let name = PersistOptions::named("n".repeat(8000));
+            let named = db.persist_with(name).map_err(|e| e.to_string())?;
+            db.drop_snapshot(named.id).map_err(|e| e.to_string())
+        }),
+    ];
+    for (kind, write) in kinds {
+        sim.set_quota(None);
+        db.compact_now().unwrap();
+        db.pause_compaction();
+        sim.set_quota(Some(sim.used() + 300_000));
+        let full = (0..).find_map(|n| db.put("c", &key(n), &[2; 500]).err());
+        assert!(matches!(full, Some(WriteError::Full(_))), "{kind}: {full:?}");
+        db.resume_compaction();
+        write(&db, kept.id).unwrap_or_else(|e| panic!("{kind}: {e}; {:?}", db.stats()));
+    }
 }

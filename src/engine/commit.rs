@@ -89,16 +89,20 @@ struct Placed {
 }
 
 impl Core {
-    /// Appends `batch` and applies it; syncs if asked to.
+    /// Appends `batch` and applies it; syncs if asked to. On a full device it waits a moment for
+    /// compaction. Requires: no lock held that compaction needs, nor `gate`.
     pub(super) fn write(
         &self,
         batch: &mut WriteBatch,
         durability: Durability,
     ) -> Result<Commit, WriteError> {
-        let commit = {
-            let _shared = self.gate.read();
-            self.append_batch(batch)?
-        };
+        let commit = self.with_relief(
+            |e| matches!(e, WriteError::Full(_)),
+            || {
+                let _shared = self.gate.read();
+                self.append_batch(batch)
+            },
+        )?;
         self.finish(&commit, durability)?;
         Ok(commit)
     }

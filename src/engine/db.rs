@@ -127,18 +127,7 @@ impl Db {
         batch: &mut WriteBatch,
         durability: Durability,
     ) -> Result<Commit, WriteError> {
-        let written = match self.inner.core.write(batch, durability) {
-            Err(WriteError::Full(e)) => {
-                // Compaction may have space to give back: it has a reserve to work with.
-                let core = &self.inner.core;
-                if self.inner.compactor.is_none() || !core.await_relief() {
-                    return Err(WriteError::Full(e));
-                }
-                self.inner.core.write(batch, durability)?
-            }
-            result => result?,
-        };
-        Ok(written)
+        self.inner.core.write(batch, durability)
     }
 
     /// As [`Db::write`], on another thread: the caller never waits for the disk. Writes are

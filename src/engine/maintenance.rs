@@ -218,12 +218,14 @@ impl Core {
     pub(super) fn maintain(&self) -> Result<(), WriteError> {
         let _one_at_a_time = self.maintaining.lock();
         loop {
-            self.prepare()?;
+            let prepared = self.prepare();
             let full: Vec<Arc<Segment>> =
                 self.sealing.lock().iter().take(SEALED_AT_ONCE).cloned().collect();
             if full.is_empty() {
+                prepared?;
                 break;
             }
+            // Also where there is no room for another segment: what is sealed can be compacted.
             self.seal(&full)?;
             self.wake_compaction();
         }
@@ -282,8 +284,8 @@ impl Core {
         // must be durable as a whole before its first part is listed as sealed.
         self.sync_upto(upto)?;
         for segment in full {
-            // A writer that finds none makes it with the log locked.
-            self.prepare()?;
+            // A writer that finds none makes it with the log locked, and gets the error then.
+            let _ = self.prepare();
             let seal = self.write_footer(segment)?;
             {
                 // One by one: of two edits that are written at once a power cut might leave the

@@ -73,7 +73,9 @@ impl Db {
         id: u64,
         progress: Progress<'_>,
     ) -> Result<Rollback, SnapshotError> {
-        let (rollback, _) = self.core().rollback_to(id, progress)?;
+        let is_full = |e: &SnapshotError| matches!(e, SnapshotError::Write(WriteError::Full(_)));
+        let core = self.core();
+        let (rollback, _) = core.with_relief(is_full, || core.rollback_to(id, progress))?;
         Ok(rollback)
     }
 }

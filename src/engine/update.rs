@@ -189,7 +189,9 @@ impl Db {
         key: &[u8],
         seen: &Seen,
     ) -> Result<Option<Commit>, UpdateError> {
-        self.core().write_if_seen(batch, collection, key, seen)
+        let is_full = |e: &UpdateError| matches!(e, UpdateError::Write(WriteError::Full(_)));
+        let core = self.core();
+        core.with_relief(is_full, || core.write_if_seen(batch, collection, key, seen))
     }
 }
 

@@ -156,9 +156,20 @@ impl Core {
         dir: &Path,
         options: &BackupOptions,
     ) -> Result<BackupReport, BackupError> {
-        let vfs = &*self.options.vfs;
-        let target = Target::lock(vfs, dir)?;
+        let target = Target::lock(&*self.options.vfs, dir)?;
         let frozen = self.freeze()?;
+        self.backup_frozen(dir, target, frozen, options)
+    }
+
+    /// Makes the store in `dir` what was `frozen`.
+    fn backup_frozen(
+        &self,
+        dir: &Path,
+        target: Target<'_>,
+        frozen: Frozen,
+        options: &BackupOptions,
+    ) -> Result<BackupReport, BackupError> {
+        let vfs = &*self.options.vfs;
         let plan = target.examine(&frozen, options)?;
         let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
         bring::bring(vfs, dir, &plan, options, &mut report)?;

@@ -7,7 +7,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::target::Target;
 use super::{BackupError, BackupOptions, BackupReport};
+use crate::engine::core::Core;
 use crate::engine::db::Db;
 use crate::engine::error::SnapshotError;
 use crate::engine::options::{CompactionOptions, Options};
@@ -43,14 +45,12 @@ impl Db {
         options: BackupOptions,
     ) -> Result<BackupReport, BackupError> {
         let dir = dir.as_ref();
-        let known: Vec<u64> = self.snapshots().iter().map(|info| info.id).collect();
-        if !known.contains(&id) {
-            return Err(SnapshotError::Missing { id, known }.into());
-        }
         let verify = options.verify;
-        let mut report = self.backup_to(dir, options.verify(false))?;
+        let core = self.core();
+        let mut report = core.backup_with_snapshot(dir, id, &options.verify(false))?;
         let source = self.options();
         let target = Options::new()
+            .time(core.clock.now())
             .vfs(Arc::clone(&source.vfs))
             .segment_len(source.segment_len)
             .inline_maintenance(source.inline_maintenance)
@@ -65,5 +65,24 @@ impl Db {
             self.verify_backup(dir)?;
         }
         Ok(report)
+    }
+}
+
+impl Core {
+    /// A backup of now, in which the durable snapshot `id` is.
+    fn backup_with_snapshot(
+        &self,
+        dir: &Path,
+        id: u64,
+        options: &BackupOptions,
+    ) -> Result<BackupReport, BackupError> {
+        let target = Target::lock(&*self.options.vfs, dir)?;
+        let frozen = {
+            // Whoever drops snapshots holds this lock until that is in the log.
+            let _none_is_dropped = self.snapshots.next.lock();
+            self.snapshot_info(id)?;
+            self.freeze()?
+        };
+        self.backup_frozen(dir, target, frozen, options)
     }
 }

@@ -30,8 +30,10 @@ const BARREN_RUNS_MAX: u32 = 4;
 const PACE_SLICE: Duration = Duration::from_millis(50);
 /// What is told of a run that was cancelled.
 const CANCELLED: &str = "cancelled";
-/// How long a writer waits for compaction when the device is full.
+/// How long a writer waits for a run of compaction when the device is full.
 const RELIEF_WAIT: Duration = Duration::from_secs(1);
+/// For how many runs it waits.
+const RELIEF_TRIES: u32 = 16;
 
 /// What compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,10 @@ struct Switches {
     began_at: u64,
     /// Runs that have ended.
     ended: u64,
+    /// The thread looks for work, and does it.
+    is_looking: bool,
+    /// How often it has done so.
+    looks: u64,
 }
 
 impl Control {
@@ -434,17 +440,51 @@ impl Core {
         }
     }
 
-    /// Has compaction give space back and waits a moment for it; false if no run has ended.
-    pub(in crate::engine) fn await_relief(&self) -> bool {
-        self.wake_compaction();
-        let mut state = self.compaction.state.lock();
-        let before = state.ended;
-        while state.ended == before {
-            if self.compaction.changed.wait_for(&mut state, RELIEF_WAIT).timed_out() {
-                return state.ended != before;
+    /// Runs `write`; as long as the device is full and compaction, which has a reserve for this,
+    /// gives space back, waits for that and runs `write` again. Requires: no lock held that
+    /// compaction needs.
+    pub(in crate::engine) fn with_relief<T, E>(
+        &self,
+        is_full: impl Fn(&E) -> bool,
+        mut write: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut tries = 0;
+        loop {
+            // Before the write: what a run gives back while it fails counts as well.
+            let before = self.compaction.state.lock().ended;
+            match write() {
+                // One run may give less than is needed, and others may take it.
+                Err(e) if is_full(&e) && tries < RELIEF_TRIES && self.await_relief(before) => {
+                    tries += 1;
+                }
+                done => return done,
             }
         }
-        true
+    }
+
+    /// True if more than `before` runs have ended, now or in a moment. Waits for none that cannot
+    /// come: where nothing compacts by itself, all of it is paused, or there is nothing to do.
+    fn await_relief(&self, before: u64) -> bool {
+        let has_thread = self.compaction.tasks.get().is_some();
+        if !has_thread || !self.options.compaction.auto {
+            return false;
+        }
+        // Only what is sealed can be compacted. What cannot be sealed now is left.
+        let _ = self.maintain();
+        let mut state = self.compaction.state.lock();
+        // A look that goes on may already have passed over what this is about.
+        let looks = state.looks + 1 + u64::from(state.is_looking);
+        self.wake_compaction();
+        while state.ended == before
+            && state.looks < looks
+            && !state.is_paused
+            && !self.compaction.is_stopped()
+        {
+            if self.compaction.changed.wait_for(&mut state, RELIEF_WAIT).timed_out() {
+                break;
+            }
+        }
+        state.ended != before
     }
 }
 
@@ -483,10 +523,15 @@ impl Drop for Compactor {
 
 fn run(core: &Core, tasks: &Receiver<Task>) {
     while let Ok(Task::Look) = tasks.recv() {
+        core.compaction.state.lock().is_looking = true;
         core.checkpoint_if_due();
         if core.options.compaction.auto {
             // What fails is tried again at the next wake-up, and is told by the store's counters.
             let _ = core.compact_due();
         }
+        let mut state = core.compaction.state.lock();
+        state.is_looking = false;
+        state.looks += 1;
+        core.compaction.changed.notify_all();
     }
 }
