@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use siltstone::testing::store::{BackupTest, fingerprint_of};
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, Fingerprint, Model};
 use siltstone::{
-    BackupError, BackupOptions, CompactionOptions, Db, Durability, Options, WriteBatch,
+    BackupError, BackupOptions, CompactionOptions, Db, Durability, Options, Retention,
+    SnapshotError, WriteBatch,
 };
 
 fn seeds() -> u64 {
@@ -424,4 +425,72 @@ mod program {
         assert!(verified(&target) == wanted);
         say!("killed backups: {killed} kills, {midway} of them before the end, of {time:?}");
     }
+}
+
+/// Goal: the backup of a snapshot holds it, although retention drops it at that very moment.
+/// Method: another thread records snapshots of which only one is kept. Either the snapshot is gone
+/// before the backup begins, and nothing is made, or the backup is the snapshot.
+#[test]
+fn a_snapshot_that_is_being_dropped_is_backed_up_or_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut retention = Retention::default();
+    retention.count = 1;
+    let db = Options::new().retention(retention).open(temp.path().join("store")).unwrap();
+    let (mut made, mut refused) = (0, 0);
+    for round in 0..60u32 {
+        db.put("c", b"round", &round.to_le_bytes()).unwrap();
+        let snapshot = db.persist().unwrap();
+        let target = temp.path().join(round.to_string());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0u32.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 20));
+                    db.put("c", b"after", &n.to_le_bytes()).unwrap();
+                    db.persist().unwrap();
+                }
+            });
+            let result = db.backup_snapshot_to(&target, snapshot.id, BackupOptions::new());
+            done.store(true, Ordering::Relaxed);
+            match result {
+                Ok(_) => {
+                    made += 1;
+                    let backup = Db::open(&target).unwrap();
+                    let found = backup.get("c", b"round").unwrap().unwrap();
+                    assert_eq!(*found, round.to_le_bytes(), "round {round}");
+                }
+                Err(BackupError::Snapshot(SnapshotError::Missing { .. })) => {
+                    refused += 1;
+                    assert!(!target.join("MANIFEST").exists(), "round {round}: refused half-way");
+                }
+                Err(e) => panic!("round {round}: {e}"),
+            }
+        });
+        db.delete("c", b"after").unwrap();
+    }
+    say!("backups of snapshots that were being dropped: {made} made, {refused} refused");
+    assert!(made > 0);
+}
+
+/// Goal: what has expired does not come back with a backup of a snapshot from before.
+#[test]
+fn a_backup_of_a_snapshot_knows_the_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = Options::new().time(1_000).open(temp.path().join("store")).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put_expiring("c", b"old", b"1", 1_500).unwrap();
+    batch.put_expiring("c", b"new", b"2", 9_000).unwrap();
+    db.write(&mut batch, Durability::Buffered).unwrap();
+    let snapshot = db.persist().unwrap();
+    db.delete("c", b"old").unwrap();
+    db.delete("c", b"new").unwrap();
+    db.set_time(2_000);
+    let target = temp.path().join("backup");
+    db.backup_snapshot_to(&target, snapshot.id, BackupOptions::new()).unwrap();
+    let backup = Db::open(&target).unwrap();
+    assert!(backup.get("c", b"old").unwrap().is_none());
+    assert_eq!(&*backup.get("c", b"new").unwrap().unwrap(), b"2");
 }
