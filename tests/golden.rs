@@ -14,6 +14,8 @@
 mod compare;
 #[path = "golden/docstore.rs"]
 mod docstore;
+#[path = "golden/graph.rs"]
+mod graph;
 #[path = "golden/kvstore.rs"]
 mod kvstore;
 
@@ -129,7 +131,8 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     };
     let store = trace.get("store").and_then(Value::as_text).map(ToString::to_string);
     let store = store.ok_or("the trace names no store")?;
-    if !["kvstore", "docstore"].contains(&store.as_str()) {
+    let known = ["kvstore", "docstore", "graph_store"];
+    if !known.contains(&store.as_str()) {
         return Ok(Some(format!("there is no {store} yet")));
     }
     let empty = Map::new().into();
@@ -138,6 +141,7 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
         let name = backend.name();
         let mut runner: Box<dyn Runner + '_> = match store.as_str() {
             "kvstore" => Box::new(kvstore::KvRunner::new(&mut *backend, init)?),
+            "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),
             _ => Box::new(docstore::DocRunner::new(&mut *backend, init)?),
         };
         replay_on(&mut *runner, &trace, &overrides).map_err(|e| format!("{name}: {e}"))?;

@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_commit_leaves_what_was_seen() {
         for seed in 0..200u64 {
-            println!("seed {seed}");
+            eprintln!("seed {seed}");
             let mut rng = crate::testing::Rng::new(seed);
             let below = Arc::new(MemoryKv::new());
             let expected = MemoryKv::new();

@@ -46,6 +46,9 @@ pub enum StoreError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// LlamaIndex's store of this kind does not offer it, and neither does this one; the text is
+    /// LlamaIndex's.
+    Unsupported(&'static str),
     /// The call makes no sense; the text says why.
     InvalidArgument(String),
     /// The key-value store failed.
@@ -72,6 +75,7 @@ impl fmt::Display for StoreError {
             StoreError::Dict { pointer, what } => {
                 write!(f, "cannot load the dictionary, {pointer} {what}; nothing was loaded")
             }
+            StoreError::Unsupported(what) => write!(f, "{what}"),
             StoreError::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
             StoreError::Kv(source) => write!(f, "{source}"),
         }

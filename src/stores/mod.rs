@@ -2,6 +2,7 @@
 
 mod document;
 mod error;
+mod graph;
 #[allow(dead_code, reason = "the stores that use it come next")]
 mod list;
 mod strategy;
@@ -11,4 +12,5 @@ pub use document::{
     AddOptions, DocumentBatch, DocumentStore, DocumentStoreOptions, Missing, RefDocInfo,
 };
 pub use error::StoreError;
+pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};

@@ -166,7 +166,7 @@ impl Core {
         &self,
         dir: &Path,
         target: Target<'_>,
-        frozen: Frozen,
+        frozen: frozen::Frozen,
         options: &BackupOptions,
     ) -> Result<BackupReport, BackupError> {
         let vfs = &*self.options.vfs;
