@@ -16,7 +16,7 @@ pub type TextTriplet = (Text, Text, Text);
 
 /// Most triplets in one result of [`GraphStore::get_rel_map`]: through cycles a walk has no end,
 /// and all of it stands in memory.
-pub const REL_MAP_LEN_MAX: usize = 1 << 20;
+pub const REL_MAP_LEN_MAX: usize = 1 << 18;
 
 /// Most edges that are followed from one node, other than the subjects asked for: LlamaIndex's
 /// default limit, which it uses there whatever the caller's is.
