@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Rng, dir, key, load, value};
+use common::{Rng, dir, key, load, settle, value};
 use siltstone::{CompactionOptions, Db, Durability, Options, WriteBatch};
 
 const VALUE_LEN: usize = 1200;
@@ -97,19 +97,6 @@ fn overwrite(keys: u64, seed: u64, compaction: CompactionOptions) -> Run {
 fn written(db: &Db) -> u64 {
     let stats = db.stats();
     stats.appended_bytes + stats.compaction.bytes_out
-}
-
-/// Waits until compaction has nothing left to do. The one segment that is not sealed is in use.
-fn settle(db: &Db) {
-    let mut quiet = 0;
-    while quiet < 10 {
-        let runs = db.stats().compaction.runs;
-        std::thread::sleep(Duration::from_millis(300));
-        let stats = db.stats();
-        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed && s.log_bytes > 64).count();
-        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 1;
-        quiet = if is_quiet { quiet + 1 } else { 0 };
-    }
 }
 
 /// Bytes of blocks that the files of `dir` take.

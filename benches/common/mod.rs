@@ -74,6 +74,19 @@ pub fn load(db: &Db, keys: u64, value: &[u8]) {
     db.sync().unwrap();
 }
 
+/// Waits until nothing is sealed or compacted any more. The one segment that is not sealed is in use.
+pub fn settle(db: &Db) {
+    let mut quiet = 0;
+    while quiet < 10 {
+        let runs = db.stats().compaction.runs;
+        std::thread::sleep(Duration::from_millis(300));
+        let stats = db.stats();
+        let unsealed = stats.segments.iter().filter(|s| !s.is_sealed && s.log_bytes > 64).count();
+        let is_quiet = runs == stats.compaction.runs && !stats.is_compacting && unsealed <= 1;
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+    }
+}
+
 /// The physical floor of a write: the same bytes in a buffer, checksummed, appended to a plain
 /// file with one `write` a batch, and an fdatasync after each batch or at the end.
 pub struct Floor {
