@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::input::{Input, Slice};
 use crate::kv::text::{Text, TextBuilder};
 use crate::kv::value::{Map, Value};
 use crate::limits::VALUE_DEPTH_MAX;
@@ -34,74 +35,92 @@ impl std::error::Error for JsonError {}
 ///
 /// [`JsonError`] if the bytes are anything else.
 pub fn from_slice(bytes: &[u8]) -> Result<Value, JsonError> {
-    let mut reader = Reader { bytes, at: 0 };
-    let read = reader.document();
-    read.map_err(|what| locate(bytes, reader.at, what))
+    let mut grammar = Grammar { input: Slice::new(bytes) };
+    grammar.document().map_err(|what| grammar.locate(what))
 }
 
-/// Finds the line and the column of byte `at`.
-fn locate(bytes: &[u8], at: usize, what: &'static str) -> JsonError {
-    let before = bytes.get(..at).unwrap_or(bytes);
-    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-    let starts_character = |b: &&u8| **b & 0xc0 != 0x80;
-    JsonError {
-        what,
-        line: before.iter().filter(|b| **b == b'\n').count() + 1,
-        column: before.iter().skip(line_start).filter(starts_character).count() + 1,
-        byte: at,
-    }
+/// What is wrong at the input's position.
+pub(super) type Read<T> = Result<T, &'static str>;
+
+/// Python's JSON, read from an input.
+pub(super) struct Grammar<I> {
+    pub(super) input: I,
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-type Read<T> = Result<T, &'static str>;
-
-impl<'a> Reader<'a> {
+impl<I: Input> Grammar<I> {
     fn document(&mut self) -> Read<Value> {
-        if self.bytes.starts_with(b"\xef\xbb\xbf") {
-            return Err("Unexpected UTF-8 BOM");
-        }
-        self.white_space();
+        self.start()?;
         let value = self.value(0)?;
-        self.white_space();
-        if self.at < self.bytes.len() {
-            return Err("Extra data");
-        }
+        self.end()?;
         Ok(value)
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    /// Steps to the first value of a text.
+    pub(super) fn start(&mut self) -> Read<()> {
+        if self.is_next(b"\xef\xbb\xbf") {
+            return Err("Unexpected UTF-8 BOM");
+        }
+        self.white_space();
+        Ok(())
     }
 
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+    /// Makes sure that nothing follows.
+    pub(super) fn end(&mut self) -> Read<()> {
+        self.white_space();
+        if self.byte(0).is_some() { Err("Extra data") } else { Ok(()) }
     }
 
-    fn white_space(&mut self) {
+    /// The error at the input's position.
+    pub(super) fn locate(&self, what: &'static str) -> JsonError {
+        let place = self.input.place();
+        JsonError { what, line: place.line, column: place.column, byte: place.byte }
+    }
+
+    /// The byte `ahead` bytes after the position.
+    fn byte(&mut self, ahead: usize) -> Option<u8> {
+        while self.input.window().len() <= ahead {
+            if !self.input.more() {
+                return None;
+            }
+        }
+        self.input.window().get(ahead).copied()
+    }
+
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        self.byte(0)
+    }
+
+    pub(super) fn white_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
+            self.input.advance(1);
         }
     }
 
+    /// True if `token` is next.
+    fn is_next(&mut self, token: &[u8]) -> bool {
+        if let Some(last) = token.len().checked_sub(1) {
+            self.byte(last);
+        }
+        self.input.window().starts_with(token)
+    }
+
     /// Steps over `token` if it is next.
-    fn accept(&mut self, token: &[u8]) -> bool {
-        let found = self.rest().starts_with(token);
-        self.at += if found { token.len() } else { 0 };
+    pub(super) fn accept(&mut self, token: &[u8]) -> bool {
+        let found = self.is_next(token);
+        if found {
+            self.input.advance(token.len());
+        }
         found
     }
 
     /// Requires: `depth` containers stand around the value.
-    fn value(&mut self, depth: usize) -> Read<Value> {
+    pub(super) fn value(&mut self, depth: usize) -> Read<Value> {
         match self.peek() {
-            Some(b'{' | b'[') if depth >= VALUE_DEPTH_MAX => Err("Nested too deeply"),
+            Some(b'{' | b'[') if depth >= VALUE_DEPTH_MAX => Err(TOO_DEEP),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => self.string().map(Value::Text),
-            Some(b'-' | b'0'..=b'9') if !self.rest().starts_with(b"-Infinity") => self.number(),
+            Some(b'-' | b'0'..=b'9') if !self.is_next(b"-Infinity") => self.number(),
             _ => {
                 let tokens: [(&[u8], Value); 6] = [
                     (b"null", Value::Null),
@@ -118,150 +137,213 @@ impl<'a> Reader<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Read<Value> {
-        self.at += 1;
+        self.input.advance(1);
         let mut map = Map::new();
-        self.white_space();
-        if self.accept(b"}") {
-            return Ok(map.into());
-        }
-        loop {
-            if self.peek() != Some(b'"') {
-                return Err("Expecting property name enclosed in double quotes");
-            }
-            let key = self.string()?;
-            self.white_space();
-            if !self.accept(b":") {
-                return Err("Expecting ':' delimiter");
-            }
-            self.white_space();
+        let mut is_first = true;
+        while let Some(key) = self.next_key(is_first)? {
             let value = self.value(depth + 1)?;
             map.insert(key, value);
-            self.white_space();
-            if self.accept(b"}") {
-                return Ok(map.into());
-            }
-            if !self.accept(b",") {
-                return Err("Expecting ',' delimiter");
-            }
-            self.white_space();
+            is_first = false;
         }
+        Ok(map.into())
     }
 
     fn array(&mut self, depth: usize) -> Read<Value> {
-        self.at += 1;
+        self.input.advance(1);
         let mut list = Vec::new();
-        self.white_space();
-        if self.accept(b"]") {
-            return Ok(list.into());
-        }
-        loop {
+        while self.next_item(list.is_empty())? {
             list.push(self.value(depth + 1)?);
-            self.white_space();
-            if self.accept(b"]") {
-                return Ok(list.into());
-            }
-            if !self.accept(b",") {
-                return Err("Expecting ',' delimiter");
-            }
-            self.white_space();
         }
+        Ok(list.into())
     }
 
-    /// Steps over digits; returns how many.
-    fn digits(&mut self) -> usize {
-        let count = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
-        self.at += count;
-        count
+    /// Inside an object: reads the next key, after which a value stands; `None` at the end, which
+    /// is stepped over.
+    pub(super) fn next_key(&mut self, is_first: bool) -> Read<Option<Text>> {
+        self.white_space();
+        if self.accept(b"}") {
+            return Ok(None);
+        }
+        if !is_first {
+            self.comma()?;
+        }
+        if self.peek() != Some(b'"') {
+            return Err("Expecting property name enclosed in double quotes");
+        }
+        let key = self.string()?;
+        self.white_space();
+        if !self.accept(b":") {
+            return Err("Expecting ':' delimiter");
+        }
+        self.white_space();
+        Ok(Some(key))
+    }
+
+    /// Inside a list: true before a value; false at the end, which is stepped over.
+    pub(super) fn next_item(&mut self, is_first: bool) -> Read<bool> {
+        self.white_space();
+        if self.accept(b"]") {
+            return Ok(false);
+        }
+        if !is_first {
+            self.comma()?;
+        }
+        Ok(true)
+    }
+
+    fn comma(&mut self) -> Read<()> {
+        if !self.accept(b",") {
+            return Err("Expecting ',' delimiter");
+        }
+        self.white_space();
+        Ok(())
     }
 
     /// `-? (0 | [1-9][0-9]*) (\.[0-9]+)? ([eE][-+]?[0-9]+)?`; what does not fit is left unread, as
     /// in Python, and refused by what comes next.
     fn number(&mut self) -> Read<Value> {
-        let start = self.at;
-        self.accept(b"-");
-        if !self.accept(b"0") && self.digits() == 0 {
-            self.at = start;
+        let mut len = usize::from(self.peek() == Some(b'-'));
+        let digits = if self.byte(len) == Some(b'0') { len + 1 } else { self.digits(len) };
+        if digits == len {
             return Err("Expecting value");
         }
+        len = digits;
         let mut float = false;
         for (marks, signed) in [(&b"."[..], false), (b"eE", true)] {
-            let back = self.at;
-            if self.peek().is_some_and(|b| marks.contains(&b)) {
-                self.at += 1;
-                if signed && matches!(self.peek(), Some(b'-' | b'+')) {
-                    self.at += 1;
-                }
-                if self.digits() > 0 {
+            if self.byte(len).is_some_and(|b| marks.contains(&b)) {
+                let is_sign = signed && matches!(self.byte(len + 1), Some(b'-' | b'+'));
+                let start = len + 1 + usize::from(is_sign);
+                let end = self.digits(start);
+                if end > start {
+                    len = end;
                     float = true;
-                } else {
-                    self.at = back;
                 }
             }
         }
-        let token = self.bytes.get(start..self.at).unwrap_or_default();
+        let token = self.input.window().get(..len).unwrap_or_default();
         let token = std::str::from_utf8(token).unwrap_or_default();
         let value = match float {
             true => token.parse().ok().map(Value::Float),
             false => Value::integer(token),
         };
+        self.input.advance(len);
         value.ok_or("Expecting value")
     }
 
+    /// Where the digits end that begin `start` bytes after the position.
+    fn digits(&mut self, start: usize) -> usize {
+        let mut end = start;
+        while self.byte(end).is_some_and(|b| b.is_ascii_digit()) {
+            end += 1;
+        }
+        end
+    }
+
+    /// The string is brought into the window as a whole and stepped over in one go, so that it is
+    /// copied once.
     fn string(&mut self) -> Read<Text> {
-        let start = self.at;
-        self.at += 1;
-        let mut text = TextBuilder::default();
+        let (len, ended) = self.scan_string();
+        let inside = self.input.window().get(1..len).unwrap_or_default();
+        let text = match unescape(inside) {
+            Ok(text) => text,
+            // A sequence that the end of the text cuts short is no error of its own.
+            Err((_, "Invalid UTF-8")) if ended == Err(UNTERMINATED) && is_cut(inside) => {
+                return Err(UNTERMINATED);
+            }
+            Err((at, what)) => {
+                self.input.advance(1 + at);
+                return Err(what);
+            }
+        };
+        match ended {
+            Ok(()) => self.input.advance(len + 1),
+            // The place of a string without an end is its start.
+            Err(UNTERMINATED) => return Err(UNTERMINATED),
+            Err(what) => {
+                self.input.advance(len);
+                return Err(what);
+            }
+        }
+        Ok(text)
+    }
+
+    /// How many bytes there are before the closing quote, the opening one included, or before what
+    /// stands where it should be.
+    fn scan_string(&mut self) -> (usize, Read<()>) {
+        let mut len = 1;
         loop {
-            let plain = self.rest().iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20));
-            let run = self.rest().get(..plain.count()).unwrap_or_default();
-            let run = std::str::from_utf8(run).map_err(|e| {
-                self.at += e.valid_up_to();
-                "Invalid UTF-8"
-            })?;
-            text.push_str(run);
-            self.at += run.len();
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(text.finish());
+            let rest = self.input.window().get(len..).unwrap_or_default();
+            let Some(next) = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)) else {
+                let had = self.input.window().len();
+                len = len.max(had);
+                if !self.input.more() {
+                    return (had, Err(UNTERMINATED));
                 }
-                Some(b'\\') => text.push(self.escape()?),
-                Some(_) => return Err("Invalid control character"),
-                None => {
-                    self.at = start;
-                    return Err("Unterminated string starting");
-                }
+                continue;
+            };
+            match rest.get(next) {
+                Some(b'"') => return (len + next, Ok(())),
+                Some(b'\\') => len += next + 2,
+                _ => return (len + next, Err("Invalid control character")),
             }
         }
     }
+}
 
-    /// One escape, or two that are a surrogate pair.
-    fn escape(&mut self) -> Read<u32> {
-        let simple = match self.rest().get(1) {
-            Some(b'u') => return self.unicode_escape(),
-            Some(b'n') => '\n',
-            Some(b't') => '\t',
-            Some(b'r') => '\r',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(plain @ (b'"' | b'\\' | b'/')) => char::from(*plain),
-            _ => return Err("Invalid \\escape"),
-        };
-        self.at += 2;
-        Ok(simple.into())
-    }
+const UNTERMINATED: &str = "Unterminated string starting";
+pub(super) const TOO_DEEP: &str = "Nested too deeply";
 
-    fn unicode_escape(&mut self) -> Read<u32> {
-        let high = hex4(self.rest()).ok_or("Invalid \\uHHHH escape")?;
-        self.at += 6;
-        if (0xd800..0xdc00).contains(&high)
-            && let Some(low @ 0xdc00..0xe000) = hex4(self.rest())
-        {
-            self.at += 6;
-            return Ok(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+/// True if the bytes end within a character.
+fn is_cut(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|e| e.error_len().is_none())
+}
+
+/// What stands between the quotes of a string; or what is wrong with it, and where.
+fn unescape(inside: &[u8]) -> Result<Text, (usize, &'static str)> {
+    let mut text = TextBuilder::default();
+    let mut at = 0;
+    loop {
+        let rest = inside.get(at..).unwrap_or_default();
+        let run_len = rest.iter().position(|b| *b == b'\\').unwrap_or(rest.len());
+        let (run, escaped) = rest.split_at_checked(run_len).unwrap_or_default();
+        let run = std::str::from_utf8(run).map_err(|e| (at + e.valid_up_to(), "Invalid UTF-8"))?;
+        if at == 0 && escaped.is_empty() {
+            return Ok(Text::from(run));
         }
-        Ok(high)
+        text.push_str(run);
+        at += run_len;
+        if escaped.is_empty() {
+            return Ok(text.finish());
+        }
+        let (point, len) = escape(escaped).map_err(|what| (at, what))?;
+        text.push(point);
+        at += len;
     }
+}
+
+/// One escape, or two that are a surrogate pair; and how long it is.
+fn escape(bytes: &[u8]) -> Read<(u32, usize)> {
+    let simple = match bytes.get(1) {
+        Some(b'u') => return unicode_escape(bytes),
+        Some(b'n') => '\n',
+        Some(b't') => '\t',
+        Some(b'r') => '\r',
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(plain @ (b'"' | b'\\' | b'/')) => char::from(*plain),
+        _ => return Err("Invalid \\escape"),
+    };
+    Ok((simple.into(), 2))
+}
+
+fn unicode_escape(bytes: &[u8]) -> Read<(u32, usize)> {
+    let high = hex4(bytes).ok_or("Invalid \\uHHHH escape")?;
+    if (0xd800..0xdc00).contains(&high)
+        && let Some(low @ 0xdc00..0xe000) = hex4(bytes.get(6..).unwrap_or_default())
+    {
+        return Ok((0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00), 12));
+    }
+    Ok((high, 6))
 }
 
 /// The number in a leading `\uHHHH`.

@@ -1,4 +1,4 @@
-//! The writer: ASCII only, byte for byte what Python's `json.dumps` gives.
+//! The writer: byte for byte what Python's `json.dumps` gives, or what pydantic's models give.
 
 use std::fmt::Write;
 
@@ -13,15 +13,19 @@ pub enum Style {
     Python,
     /// No white space: `{"a":1,"b":[2,3]}`.
     Compact,
+    /// No white space, and characters beyond ASCII as they are, as pydantic's `model_dump_json` has
+    /// it: `{"a":"\u{e9}"}`. Lone surrogates are escaped all the same, for UTF-8 has no form for
+    /// them.
+    Utf8,
     /// No white space and keys sorted by code point, so that equal values give equal texts.
     Canonical,
 }
 
 impl Style {
-    fn separators(self) -> (&'static str, &'static str) {
+    pub(super) fn separators(self) -> (&'static str, &'static str) {
         match self {
             Style::Python => (", ", ": "),
-            Style::Compact | Style::Canonical => (",", ":"),
+            Style::Compact | Style::Utf8 | Style::Canonical => (",", ":"),
         }
     }
 }
@@ -46,7 +50,7 @@ pub fn write(value: &Value, style: Style, out: &mut String) {
         Value::Float(f64::INFINITY) => out.push_str("Infinity"),
         Value::Float(f64::NEG_INFINITY) => out.push_str("-Infinity"),
         Value::Float(float) => out.push_str(&float_repr(*float)),
-        Value::Text(text) => write_text(text, out),
+        Value::Text(text) => write_text(text, style, out),
         Value::List(list) => {
             out.push('[');
             for (index, value) in list.iter().enumerate() {
@@ -68,14 +72,14 @@ fn write_map(map: &Map, style: Style, out: &mut String) {
     out.push('{');
     for (index, (key, value)) in entries.into_iter().enumerate() {
         out.push_str(if index > 0 { comma } else { "" });
-        write_text(key, out);
+        write_text(key, style, out);
         out.push_str(colon);
         write(value, style, out);
     }
     out.push('}');
 }
 
-fn write_text(text: &Text, out: &mut String) {
+pub(super) fn write_text(text: &Text, style: Style, out: &mut String) {
     out.push('"');
     for point in text.code_points() {
         match char::from_u32(point) {
@@ -87,6 +91,7 @@ fn write_text(text: &Text, out: &mut String) {
             Some('\u{c}') => out.push_str("\\f"),
             Some('\u{8}') => out.push_str("\\b"),
             Some(c @ ' '..='~') => out.push(c),
+            Some(c @ '\u{7f}'..) if style == Style::Utf8 => out.push(c),
             Some(c) => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escape(*unit, out)),
             // A lone surrogate is its own UTF-16 unit.
             None => escape(point as u16, out),
