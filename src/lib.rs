@@ -30,7 +30,8 @@
 #![cfg_attr(
     feature = "stores",
     doc = "- [`kv`]: the [`kv::KvStore`] seam and its two backends; [`model`]: LlamaIndex's nodes;",
-    doc = "  [`stores`]: the document store; [`context`]: all stores over one log."
+    doc = "  [`stores`]: the document store; [`context`]: all stores over one log;",
+    doc = "  [`transfer`]: import and export of what LlamaIndex persists."
 )]
 //! - [`vfs`]: the file-system seam; [`limits`]: every bound.
 #![cfg_attr(
@@ -83,6 +84,8 @@ mod sink;
 pub mod stores;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "stores")]
+pub mod transfer;
 pub mod vfs;
 
 #[cfg(feature = "stores")]

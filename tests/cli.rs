@@ -845,3 +845,80 @@ fn damage_is_checked_inspected_and_repaired() {
     assert_eq!(ok(dir, &["dump", "store"]), left);
     complains(dir, &["repair", "nowhere"], 2);
 }
+
+/// A directory as LlamaIndex persists it: two nodes of one ref doc.
+fn llama_dir(dir: &Path) {
+    let node = |id: &str| {
+        format!(
+            r#""{id}": {{"__data__": {{"id_": "{id}", "text": "t", "metadata": {{}},
+            "relationships": {{}}, "class_name": "TextNode"}}, "__type__": "1"}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"docstore/data": {{{}, {}}}, "docstore/metadata": {{
+        "a": {{"doc_hash": "h1", "ref_doc_id": "r"}},
+        "b": {{"doc_hash": "h2", "ref_doc_id": "r"}}}},
+        "docstore/ref_doc_info": {{"r": {{"node_ids": ["a", "b"], "metadata": {{}}}}}}}}"#,
+        node("a"),
+        node("b")
+    );
+    fs::create_dir(dir).unwrap();
+    fs::write(dir.join("docstore.json"), text).unwrap();
+    fs::write(dir.join("index_store.json"), "{}").unwrap();
+    fs::write(dir.join("notes.txt"), "mine").unwrap();
+}
+
+#[test]
+fn import_and_export_are_each_others_inverse() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    llama_dir(&dir.join("llama"));
+    let said = ok(dir, &["import", "llama", "--store", "store"]);
+    assert!(said.starts_with("imported 5 records of 2 files\n"), "{said}");
+    assert!(said.ends_with("left alone, as no files of LlamaIndex: notes.txt\n"), "{said}");
+    assert_eq!(value(dir, "docstore/metadata", "a")["doc_hash"], "h1");
+
+    let line = complains(dir, &["import", "llama", "--store", "store"], 2);
+    assert!(line.contains("holds the document store \"docstore\" already"), "{line}");
+    ok(dir, &["import", "llama", "--store", "store", "--replace"]);
+
+    let report: Value =
+        serde_json::from_str(&ok(dir, &["export", "store", "out", "--json"])).unwrap();
+    assert_eq!(report["records"], 5);
+    let parsed = |path: &str| -> Value {
+        serde_json::from_slice(&fs::read(dir.join(path)).unwrap()).unwrap()
+    };
+    assert_eq!(parsed("out/docstore.json"), parsed("llama/docstore.json"));
+    let line = complains(dir, &["export", "store", "out"], 2);
+    assert!(line.contains("out is not empty; nothing was written"), "{line}");
+    ok(dir, &["export", "store", "out", "--force"]);
+    let names = fs::read_dir(dir.join("out")).unwrap().map(|e| e.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_str().unwrap().starts_with('.')));
+
+    // One file alone.
+    ok(dir, &["import", "out/docstore.json", "--store", "other"]);
+    assert_eq!(ok(dir, &["list", "other"]), ok(dir, &["list", "store"]));
+}
+
+#[test]
+fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    llama_dir(&dir.join("llama"));
+    let path = dir.join("llama/docstore.json");
+    let text = fs::read(&path).unwrap();
+    fs::write(&path, &text[..text.len() - 60]).unwrap();
+    let line = complains(dir, &["import", "llama", "--store", "store"], 2);
+    assert!(line.starts_with("siltstone: llama: docstore.json: "), "{line}");
+    assert!(line.contains("(byte ") && line.contains("nothing was imported"), "{line}");
+    assert!(!dir.join("store").exists(), "no store was made");
+
+    let output = siltstone(dir, &["import", "llama", "--store", "store", "--salvage", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["records"], &report["complete"]), (&json!(4), &json!(false)));
+    assert!(report["files"][0]["problems"][0]["byte"].as_u64().unwrap() > 100);
+    assert!(stderr(&output).starts_with("siltstone: docstore.json: not taken: byte "));
+    let line = complains(dir, &["import", "nowhere", "--store", "store"], 2);
+    assert!(line.starts_with("siltstone: nowhere: cannot read the directory: "), "{line}");
+}

@@ -23,7 +23,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["limits", "kv"]),
     ("stores", &["limits", "engine", "kv", "model"]),
     ("context", &["limits", "engine", "kv", "model", "stores"]),
-    ("cli", &["limits", "vfs", "engine", "sink", "remote", "kv", "model", "stores", "context"]),
+    ("transfer", &["limits", "engine", "kv", "model", "stores"]),
+    (
+        "cli",
+        &[
+            "limits", "vfs", "engine", "sink", "remote", "kv", "model", "stores", "context",
+            "transfer",
+        ],
+    ),
     (
         "testing",
         &["limits", "vfs", "format", "engine", "kv", "observed", "planted", "model", "stores"],

@@ -6,9 +6,9 @@
 //!   use, or something failed; one line on standard error says what, where, and what to do.
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
 //! - `--json` prints for machines; nothing but the answer is written to standard output.
-//! - Those that change a store are `ingest`, `compact`, `repair`, `restore`, and of `snapshots`
-//!   those that record, drop and roll back. All others open it for reading only, so they work
-//!   beside a writer and see the state at the time of the open.
+//! - Those that change a store are `ingest`, `import`, `compact`, `repair`, `restore`, and of
+//!   `snapshots` those that record, drop and roll back. All others open it for reading only, so
+//!   they work beside a writer and see the state at the time of the open.
 //! - A reader of standard output that goes away (`siltstone dump DIR | head`) ends the program
 //!   quietly.
 
@@ -17,11 +17,14 @@ mod bar;
 mod check;
 mod compact;
 mod dump;
+mod export;
 mod failure;
 mod get;
+mod import;
 mod ingest;
 mod inspect;
 mod list;
+mod llama_dir;
 mod output;
 mod repair;
 mod restore;
@@ -54,6 +57,10 @@ struct Cli {
 enum Verb {
     /// Put files, directories, JSONL records or standard input into a store
     Ingest(ingest::Args),
+    /// Put what LlamaIndex persisted into a store, all of it or nothing
+    Import(import::Args),
+    /// Write a directory that LlamaIndex loads
+    Export(export::Args),
     /// Print the value of a key; exit code 1 if it is absent
     Get(get::Args),
     /// Print the collections, or the keys of one
@@ -136,6 +143,8 @@ pub fn run() -> ExitCode {
     let mut out = Output::new(cli.json);
     let done = match &cli.verb {
         Verb::Ingest(args) => ingest::run(args, &mut out),
+        Verb::Import(args) => import::run(args, &mut out),
+        Verb::Export(args) => export::run(args, &mut out),
         Verb::Get(args) => get::run(args, &mut out),
         Verb::List(args) => list::run(args, &mut out),
         Verb::Dump(args) => dump::run(args, &mut out),

@@ -138,7 +138,7 @@ fn add(dict: &mut Map, collection: &str, records: Map) {
     }
 }
 
-fn without_own_fields(record: Value) -> Value {
+pub(super) fn without_own_fields(record: Value) -> Value {
     match record {
         Value::Map(map) => {
             let theirs = map.into_iter().filter(|(field, _)| !field.as_bytes().starts_with(b"#"));

@@ -49,6 +49,7 @@ mod dict;
 mod members;
 mod read;
 mod sources;
+mod transfer;
 mod twins;
 mod txn;
 mod write;

@@ -1,0 +1,84 @@
+//! `siltstone export DIR LLAMA_DIR`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::bar::Bar;
+use super::failure::Failure;
+use super::llama_dir::DirTarget;
+use super::output::{Output, bytes, count, object, plural};
+use super::{Outcome, StoreArg, open_read_only};
+use crate::kv::{KvStore, LogKv, Value};
+use crate::transfer::{ExportOptions, ExportReport, ExportedFile, export};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    store: StoreArg,
+    /// The directory for LlamaIndex to load; made if it is not there
+    #[arg(value_name = "LLAMA_DIR")]
+    target: PathBuf,
+    /// Write into a directory that is not empty: files of the same names are replaced
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
+    let shown = args.target.display();
+    if !args.force && !is_empty(&args.target)? {
+        return Err(Failure::new(format!(
+            "{shown} is not empty; nothing was written; --force replaces the files in it"
+        )));
+    }
+    let kv: Arc<dyn KvStore> = Arc::new(LogKv::new(open_read_only(&args.store.dir)?));
+    let mut target = DirTarget::new(&args.target).map_err(|e| Failure::of(&shown, e))?;
+    let bar = Bar::of_records(0);
+    let mut show = |done, total| bar.show(done, total, String::new);
+    let report = export(&kv, &mut target, &ExportOptions::default(), &mut show)
+        .map_err(|e| Failure::of(&shown, e))?;
+    drop(bar);
+    if out.is_json() {
+        let records: u64 = report.files.iter().map(|file| file.records).sum();
+        let answer = object([("records", records.into()), ("files", to_json(&report))]);
+        out.value(&answer.into())?;
+    } else {
+        in_words(&report, out)?;
+    }
+    Ok(Outcome::Yes)
+}
+
+/// True if the directory holds nothing, or is not there.
+fn is_empty(dir: &Path) -> Result<bool, Failure> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Failure::of(dir.display(), e)),
+    }
+}
+
+fn in_words(report: &ExportReport, out: &mut Output) -> Result<(), Failure> {
+    let records: u64 = report.files.iter().map(|file| file.records).sum();
+    let files = plural(report.files.len() as u64, "file");
+    out.line(&format!("exported {} into {files}", plural(records, "record")))?;
+    for ExportedFile { name, records, len, .. } in &report.files {
+        out.line(&format!(
+            "{:>12}  {:>10}  {}",
+            count(*records),
+            bytes(*len),
+            name.escape_debug()
+        ))?;
+    }
+    Ok(())
+}
+
+fn to_json(report: &ExportReport) -> Value {
+    let file = |file: &ExportedFile| -> Value {
+        object([
+            ("name", file.name.as_str().into()),
+            ("bytes", file.len.into()),
+            ("records", file.records.into()),
+        ])
+        .into()
+    };
+    report.files.iter().map(file).collect::<Vec<Value>>().into()
+}

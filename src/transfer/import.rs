@@ -1,0 +1,365 @@
+//! The import: two passes over the files, the first of which writes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::error::{Left, Stop, TransferError};
+use super::files::Source;
+use super::keyvalue;
+use super::kinds::FileKind;
+use super::load::{Json, Learned, Load, Progress, Walk};
+use super::space::Space;
+use crate::engine::PersistOptions;
+use crate::kv::json::JsonReader;
+use crate::kv::{KvStore, LogKv, Staged};
+
+/// The name of the durable snapshot that an import takes of the store before it.
+pub const SNAPSHOT_NAME: &str = "before-import";
+
+/// How an import is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImportOptions {
+    /// Take what is whole of files that are not, and report the rest. Default: false.
+    pub salvage: bool,
+    /// Put what is imported in the place of what the store holds of it. Default: false, which
+    /// refuses to.
+    pub replace: bool,
+}
+
+impl ImportOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`ImportOptions::salvage`].
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
+        self
+    }
+
+    /// Sets [`ImportOptions::replace`].
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replace = replace;
+        self
+    }
+}
+
+/// What an import took, and what it did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// The files, by name.
+    pub files: Vec<FileReport>,
+    /// The names of files that LlamaIndex does not write, as far as can be told.
+    pub ignored: Vec<String>,
+}
+
+impl ImportReport {
+    /// How many records were taken.
+    pub fn records(&self) -> u64 {
+        self.files.iter().map(|file| file.records).sum()
+    }
+
+    /// True if everything was taken: always, unless it was a salvage.
+    pub fn is_whole(&self) -> bool {
+        self.files.iter().all(|file| file.problems_count == 0)
+    }
+}
+
+/// What was taken of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileReport {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub kind: &'static str,
+    /// Its length in bytes.
+    pub len: u64,
+    /// How many records were taken.
+    pub records: u64,
+    /// What was not taken: the first hundred.
+    pub problems: Vec<Problem>,
+    /// How many problems there were.
+    pub problems_count: u64,
+}
+
+/// Something that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, in bytes. From there on nothing was taken, if the file is not whole.
+    pub byte: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// A directory that was looked through and can be imported.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::io::{self, Read};
+/// use std::sync::Arc;
+/// use siltstone::kv::{KvStore, MemoryKv};
+/// use siltstone::stores::DocumentStore;
+/// use siltstone::transfer::{FileEntry, Import, ImportOptions, Source};
+///
+/// struct OneFile(&'static str);
+/// impl Source for OneFile {
+///     fn files(&self) -> io::Result<Vec<FileEntry>> {
+///         Ok(vec![FileEntry { name: "docstore.json".into(), len: self.0.len() as u64 }])
+///     }
+///     fn open(&self, _: &str) -> io::Result<Box<dyn Read + '_>> {
+///         Ok(Box::new(self.0.as_bytes()))
+///     }
+/// }
+///
+/// let source = OneFile(r#"{"docstore/metadata": {"n1": {"doc_hash": "abc"}}}"#);
+/// let kv: Arc<dyn KvStore> = Arc::new(MemoryKv::new());
+/// let checked = Import::check(&source, ImportOptions::new(), &mut |_, _| {})?;
+/// let report = checked.write(&kv, &mut |_, _| {})?;
+/// assert_eq!(report.records(), 1);
+/// assert_eq!(DocumentStore::new(kv).get_document_hash("n1")?, Some("abc".into()));
+/// # Ok(()) }
+/// ```
+pub struct Import<'s> {
+    source: &'s dyn Source,
+    options: ImportOptions,
+    files: Vec<Planned>,
+    spaces: BTreeSet<Space>,
+    report: ImportReport,
+    /// Bytes of all walks.
+    total: u64,
+    done: u64,
+}
+
+/// Where a walk ended early, and why.
+struct Halt {
+    /// Empty if it was in no file.
+    file: String,
+    stop: Box<Stop>,
+}
+
+impl Halt {
+    fn new(file: &str, stop: Stop) -> Self {
+        Halt { file: file.to_owned(), stop: Box::new(stop) }
+    }
+}
+
+struct Planned {
+    kind: FileKind,
+    learned: Learned,
+    report: FileReport,
+}
+
+impl<'s> Import<'s> {
+    /// Looks through all files of `source`. `progress` is told how many bytes of how many were
+    /// read; the second number is a guess at first, since writing reads the files again.
+    ///
+    /// Costs a pass over the files, and memory for the largest record.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`] for the first thing that is wrong, unless it is a salvage.
+    pub fn check(
+        source: &'s dyn Source,
+        options: ImportOptions,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, TransferError> {
+        let mut entries = source.files().map_err(TransferError::Source)?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut files = Vec::new();
+        let mut report = ImportReport::default();
+        for entry in entries {
+            let kind = FileKind::of_name(&entry.name)
+                .or_else(|| FileKind::of_content(&entry.name, source.open(&entry.name).ok()?));
+            let Some(kind) = kind.filter(|kind| *kind == FileKind::KeyValue) else {
+                report.ignored.push(entry.name);
+                continue;
+            };
+            let file = FileReport {
+                name: entry.name,
+                kind: kind.name(),
+                len: entry.len,
+                records: 0,
+                problems: Vec::new(),
+                problems_count: 0,
+            };
+            files.push(Planned { kind, learned: Learned::default(), report: file });
+        }
+        if files.is_empty() {
+            return Err(TransferError::NothingFound);
+        }
+        let total = 2 * files.iter().map(|file| file.report.len).sum::<u64>();
+        let spaces = BTreeSet::new();
+        let mut import = Import { source, options, files, spaces, report, total, done: 0 };
+        for index in 0..import.files.len() {
+            import
+                .walk(index, Walk::Check, progress)
+                .map_err(|halt| halt.stop.of_check(&halt.file))?;
+        }
+        let again = import.files.iter().filter(|file| file.learned.needs_second);
+        import.total += again.map(|file| file.report.len).sum::<u64>();
+        Ok(import)
+    }
+
+    /// Bytes that will have been read when all is done.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Writes what was found into `kv`, in batches of some megabytes, and makes it durable. What
+    /// the store holds outside of the namespaces of the files stays.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Occupied`]: nothing was written. [`TransferError::Broken`]: a part was.
+    /// Importing again, with [`ImportOptions::replace`], makes it whole.
+    pub fn write(
+        self,
+        kv: &Arc<dyn KvStore>,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImportReport, TransferError> {
+        self.refuse_occupied(kv)?;
+        self.write_over(kv, progress).map_err(|halt| halt.stop.of_write(&halt.file, Left::Part))
+    }
+
+    /// As [`Import::write`], all or nothing: a durable snapshot named [`SNAPSHOT_NAME`] is taken
+    /// first, which is rolled back to if the import fails, and dropped in the end.
+    ///
+    /// If the process is killed, or the power cut, a part of the import is left, and the snapshot.
+    /// Importing again then needs no [`ImportOptions::replace`] and makes it whole; rolling back
+    /// to the snapshot undoes it.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Occupied`]: nothing was written. [`TransferError::Broken`] says what is
+    /// left.
+    pub fn write_to_log(
+        self,
+        log: &LogKv,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImportReport, TransferError> {
+        let kv: Arc<dyn KvStore> = Arc::new(log.clone());
+        let db = log.db();
+        let is_ours = |name: Option<&str>| name == Some(SNAPSHOT_NAME);
+        let mut earlier = db.snapshots();
+        earlier.retain(|snapshot| is_ours(snapshot.name.as_deref()));
+        if earlier.is_empty() {
+            self.refuse_occupied(&kv)?;
+        }
+        let broken = |e: Box<dyn std::error::Error + Send + Sync>, left| TransferError::Broken {
+            file: String::new(),
+            source: e,
+            left,
+        };
+        let before = db
+            .persist_with(PersistOptions::named(SNAPSHOT_NAME))
+            .map_err(|e| broken(Box::new(e), Left::AsItWas))?;
+        let done = self.write_over(&kv, progress);
+        let report = done.map_err(|halt| {
+            let left = match db.rollback_to(before.id) {
+                Err(_) => Left::PartBefore(before.id),
+                Ok(rollback) => {
+                    // What cannot be dropped stays listed, and can be dropped later.
+                    let _ = db.drop_snapshot(rollback.undo.id);
+                    let _ = db.drop_snapshot(before.id);
+                    Left::AsItWas
+                }
+            };
+            halt.stop.of_write(&halt.file, left)
+        })?;
+        for snapshot in earlier.iter().chain([&before]) {
+            // The import is whole and durable. A snapshot that stays is listed, and does no harm.
+            let _ = db.drop_snapshot(snapshot.id);
+        }
+        Ok(report)
+    }
+
+    /// Fails if something would be replaced that may not be.
+    fn refuse_occupied(&self, kv: &Arc<dyn KvStore>) -> Result<(), TransferError> {
+        if self.options.replace {
+            return Ok(());
+        }
+        let mut spaces = Vec::new();
+        for space in &self.spaces {
+            if !space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))? {
+                spaces.push(space.to_string());
+            }
+        }
+        if spaces.is_empty() { Ok(()) } else { Err(TransferError::Occupied { spaces }) }
+    }
+
+    fn write_over(
+        mut self,
+        kv: &Arc<dyn KvStore>,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImportReport, Halt> {
+        let at_start = |stop| Halt::new("", stop);
+        for space in &self.spaces {
+            space.clear(kv).map_err(|e| at_start(e.into()))?;
+        }
+        for index in 0..self.files.len() {
+            let staged = || Arc::new(Staged::new(kv.clone()));
+            self.walk(index, Walk::First(staged()), progress)?;
+            if self.files.get(index).is_some_and(|file| file.learned.needs_second) {
+                self.walk(index, Walk::Second(staged()), progress)?;
+            }
+        }
+        kv.persist().map_err(|e| at_start(e.into()))?;
+        progress(self.total, self.total);
+        self.report.files = self.files.into_iter().map(|file| file.report).collect();
+        Ok(self.report)
+    }
+
+    /// Walks through one file. A salvage goes on where the file cannot be read any further.
+    fn walk(&mut self, index: usize, walk: Walk, progress: &mut Progress<'_>) -> Result<(), Halt> {
+        let Import { source, options, files, spaces, total, done, .. } = self;
+        let Some(Planned { kind, learned, report }) = files.get_mut(index) else { return Ok(()) };
+        let is_check = matches!(walk, Walk::Check);
+        let name = report.name.clone();
+        let (before, all) = (*done, *total);
+        let mut tell = |byte: u64| progress(before + byte, all);
+        *done += report.len;
+        let mut load = Load::new(walk, options.salvage, learned, spaces, report, &mut tell);
+        let walked = match source.open(&name) {
+            Ok(file) => {
+                let mut json = JsonReader::new(file);
+                let walked = walk_kind(kind, &mut json, &mut load);
+                walked.and_then(|()| Ok(json.finish()?))
+            }
+            Err(e) => Err(Stop::Open(e)),
+        };
+        let committed = load.commit();
+        match walked {
+            Err(Stop::Json(e)) if options.salvage => {
+                if is_check {
+                    let byte = match &e {
+                        crate::kv::json::StreamError::Json(e) => e.byte,
+                        crate::kv::json::StreamError::Io { byte, .. } => *byte,
+                    };
+                    report.add(Problem { byte: byte as u64, what: e.to_string() });
+                }
+            }
+            other => other.map_err(|stop| Halt::new(&name, stop))?,
+        }
+        committed.map_err(|stop| Halt::new(&name, stop))
+    }
+}
+
+fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
+    match kind {
+        FileKind::KeyValue => keyvalue::walk(json, load),
+        _ => Ok(()),
+    }
+}
+
+impl std::fmt::Debug for Import<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Import")
+            .field("options", &self.options)
+            .field("spaces", &self.spaces)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,224 @@
+//! The files of `SimpleKVStore`: `{collection: {key: record}}`. Document stores of any number of
+//! namespaces, index stores, ingestion caches; collections of no store are kept as they are.
+
+use super::error::Stop;
+use super::export::{Contents, Failed, Out};
+use super::kinds::Records;
+use super::load::{Json, Load, is_struct, of, shown};
+use super::space::{Space, documents, structs};
+use crate::kv::{KvError, KvStore, Text, Value};
+use crate::stores::RefDocInfo;
+
+/// The namespace of an index store that was given none.
+const INDEX_NAMESPACE: &str = "index_store";
+
+/// Walks through the file.
+///
+/// Ref docs wait for the hashes of their nodes, which say where in the list they stand: they are
+/// taken in a second walk if they come first.
+pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
+    if !load.enter(json, "the file")? {
+        return Ok(());
+    }
+    let mut ref_docs_seen = false;
+    while let Some(name) = json.key()? {
+        let Some(collection) = load.collection(json, &name)? else { continue };
+        if !load.is_last(&name) || !load.enter(json, &format!("collection {}", shown(&name)))? {
+            continue;
+        }
+        match Records::of(&name) {
+            Records::Data(namespace) => data(json, load, &collection, &namespace)?,
+            Records::Metadata(namespace) => {
+                load.learned.needs_second |= ref_docs_seen;
+                metadata(json, load, &collection, &namespace)?;
+            }
+            Records::RefDocs(namespace) => {
+                ref_docs_seen = true;
+                ref_docs(json, load, &collection, &namespace)?;
+            }
+            Records::Other => {
+                load.claim(Space::Collection(collection.clone()));
+                while let Some(key) = json.key()? {
+                    let record = json.value()?;
+                    other(json, load, &collection, &key, &record)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nodes, or index structs: the records tell.
+fn data(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    namespace: &str,
+) -> Result<(), Stop> {
+    let store = load.kv().map(|kv| documents(&kv, namespace));
+    load.claim(match namespace {
+        INDEX_NAMESPACE => Space::Structs(namespace.to_owned()),
+        _ => Space::Documents(namespace.to_owned()),
+    });
+    while let Some(id) = json.key()? {
+        let record = json.value()?;
+        if is_struct(&record) {
+            load.claim(Space::Structs(namespace.to_owned()));
+            other(json, load, collection, &id, &record)?;
+            continue;
+        }
+        if !load.is_first() || !load.fits(json, &id)? {
+            load.read_upto(json)?;
+            continue;
+        }
+        if record.as_map().is_none() {
+            load.bad(json, || of(collection, &id, "is no dictionary"))?;
+            continue;
+        }
+        if let Some(store) = &store {
+            store.import_body(&id, &record)?;
+        }
+        load.taken(json)?;
+    }
+    Ok(())
+}
+
+fn metadata(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    namespace: &str,
+) -> Result<(), Stop> {
+    let store = load.kv().map(|kv| documents(&kv, namespace));
+    load.claim(Space::Documents(namespace.to_owned()));
+    while let Some(id) = json.key()? {
+        let record = json.value()?;
+        if !load.is_first() || !load.fits(json, &id)? {
+            load.read_upto(json)?;
+            continue;
+        }
+        let Value::Map(record) = record else {
+            load.bad(json, || of(collection, &id, "is no dictionary"))?;
+            continue;
+        };
+        if let Some(store) = &store {
+            store.import_metadata(&id, &record)?;
+        }
+        load.taken(json)?;
+    }
+    Ok(())
+}
+
+fn ref_docs(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    namespace: &str,
+) -> Result<(), Stop> {
+    let store = load.kv().map(|kv| documents(&kv, namespace));
+    load.claim(Space::Documents(namespace.to_owned()));
+    while let Some(id) = json.key()? {
+        let record = json.value()?;
+        if !load.is_for_waiting() || !load.fits(json, &id)? {
+            load.read_upto(json)?;
+            continue;
+        }
+        let Some(info) = RefDocInfo::from_record(&record) else {
+            load.bad(json, || of(collection, &id, "is no ref doc record"))?;
+            continue;
+        };
+        if let (Some(store), Some(info)) = (&store, info) {
+            store.import_ref_doc(&id, info)?;
+        }
+        load.taken(json)?;
+    }
+    Ok(())
+}
+
+/// A record of no store.
+fn other(
+    json: &Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    key: &Text,
+    record: &Value,
+) -> Result<(), Stop> {
+    if !load.is_first() || !load.fits(json, key)? {
+        return load.read_upto(json);
+    }
+    if let Some(kv) = load.kv() {
+        kv.put(collection, key.as_bytes(), record)?;
+    }
+    load.taken(json)
+}
+
+/// Writes the document stores and the collections of no store.
+pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed> {
+    out.open_map()?;
+    for space in &contents.key_value {
+        match space {
+            Space::Documents(namespace) => {
+                let store = documents(out.kv, namespace);
+                if store.holds_nothing()? {
+                    continue;
+                }
+                // The hashes come first, so that an import needs one walk only.
+                let name = |suffix| format!("{namespace}/{suffix}");
+                out.records(&name("metadata"), |visit| store.export_metadata(visit))?;
+                out.records(&name("data"), |visit| store.export_bodies(visit))?;
+                out.records(&name("ref_doc_info"), |visit| store.export_ref_docs(visit))?;
+            }
+            Space::Structs(_) => {}
+            Space::Collection(name) => write_collection(out, name)?,
+        }
+    }
+    out.close()
+}
+
+/// Writes the index stores.
+pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed> {
+    out.open_map()?;
+    for space in &contents.key_value {
+        if let Space::Structs(namespace) = space {
+            write_collection(out, &structs(namespace))?;
+        }
+    }
+    out.close()
+}
+
+/// True if the collection `{namespace}/data` is that of an index store.
+pub(super) fn holds_structs(kv: &dyn KvStore, namespace: &str) -> Result<bool, KvError> {
+    if namespace == INDEX_NAMESPACE {
+        return Ok(true);
+    }
+    let mut found = None;
+    let scanned = kv.scan(&structs(namespace), &mut |_, record| {
+        found = Some(is_struct(&record));
+        Err(KvError::InvalidArgument("one record is enough".into()))
+    });
+    match found {
+        Some(found) => Ok(found),
+        None => scanned.map(|()| false),
+    }
+}
+
+/// Writes one collection as it is.
+pub(super) fn write_collection(out: &mut Out<'_>, name: &str) -> Result<(), Failed> {
+    let kv = out.kv.clone();
+    out.records(name, |visit| {
+        let mut failed = None;
+        let scanned = kv.scan(name, &mut |key, value| {
+            let key = Text::from_bytes(key).map_err(|_| {
+                KvError::InvalidArgument(format!("{name}: a key is no text, as JSON needs it"))
+            })?;
+            visit(key, value).map_err(|e| {
+                failed = Some(e);
+                KvError::InvalidArgument("the visitor stopped the scan".into())
+            })
+        });
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(scanned?),
+        }
+    })
+}

@@ -1,0 +1,233 @@
+//! [`Load`]: what the walk through a file does with what it finds.
+//!
+//! The same walk is made to check a file, when nothing is written, and to import it. A kind of
+//! file needs to know neither which walk it is, nor of batches, salvage and reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Arc;
+
+use super::error::Stop;
+use super::import::{FileReport, Problem};
+use super::space::Space;
+use crate::engine::Durability;
+use crate::kv::json::{JsonReader, Next};
+use crate::kv::{KvStore, Staged, Text, Value};
+use crate::limits::{COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX};
+
+/// Bytes of a file that become one batch, or a little more.
+const BATCH_LEN: usize = 4 << 20;
+/// Bytes of a file after which progress is told.
+const PROGRESS_LEN: usize = 256 << 10;
+/// Problems of a file that a report lists; others are counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// The document that is walked through.
+pub(super) type Json<'s> = JsonReader<Box<dyn Read + 's>>;
+
+/// Which walk it is.
+pub(super) enum Walk {
+    /// Nothing is written.
+    Check,
+    /// What can be written as it comes.
+    First(Arc<Staged>),
+    /// What was put off.
+    Second(Arc<Staged>),
+}
+
+/// How far the work is: bytes that were read, of all that will be.
+pub(super) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// What a check learns of a file for the walks after it.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    /// Some records must wait until all others are there.
+    pub(super) needs_second: bool,
+    /// How often each key came that may come once: the last is what Python keeps.
+    occurrences: BTreeMap<Text, u32>,
+}
+
+/// One walk through one file.
+pub(super) struct Load<'a> {
+    pub(super) walk: Walk,
+    pub(super) is_salvage: bool,
+    pub(super) learned: &'a mut Learned,
+    pub(super) spaces: &'a mut BTreeSet<Space>,
+    pub(super) report: &'a mut FileReport,
+    /// Told the bytes of this walk.
+    pub(super) progress: &'a mut dyn FnMut(u64),
+    seen: BTreeMap<Text, u32>,
+    batch_start: usize,
+    told: usize,
+}
+
+impl<'a> Load<'a> {
+    pub(super) fn new(
+        walk: Walk,
+        is_salvage: bool,
+        learned: &'a mut Learned,
+        spaces: &'a mut BTreeSet<Space>,
+        report: &'a mut FileReport,
+        progress: &'a mut dyn FnMut(u64),
+    ) -> Self {
+        let seen = BTreeMap::new();
+        let (batch_start, told) = (0, 0);
+        Load { walk, is_salvage, learned, spaces, report, progress, seen, batch_start, told }
+    }
+
+    /// Where to write; nowhere in a check.
+    pub(super) fn kv(&self) -> Option<Arc<dyn KvStore>> {
+        match &self.walk {
+            Walk::Check => None,
+            Walk::First(staged) | Walk::Second(staged) => Some(staged.clone()),
+        }
+    }
+
+    /// True in the walks that come first: the check, and the writing of what need not wait.
+    pub(super) fn is_first(&self) -> bool {
+        !matches!(self.walk, Walk::Second(_))
+    }
+
+    /// True in the walks in which what waits is looked at.
+    pub(super) fn is_for_waiting(&self) -> bool {
+        match self.walk {
+            Walk::Check | Walk::Second(_) => true,
+            Walk::First(_) => !self.learned.needs_second,
+        }
+    }
+
+    /// What the file says of `space` takes the place of what is there.
+    pub(super) fn claim(&mut self, space: Space) {
+        if matches!(self.walk, Walk::Check) {
+            self.spaces.insert(space);
+        }
+    }
+
+    /// True unless `key`, which may come once, comes again later in the file.
+    pub(super) fn is_last(&mut self, key: &Text) -> bool {
+        if matches!(self.walk, Walk::Check) {
+            *self.learned.occurrences.entry(key.clone()).or_default() += 1;
+            return true;
+        }
+        let seen = self.seen.entry(key.clone()).or_default();
+        *seen += 1;
+        self.learned.occurrences.get(key).is_none_or(|all| *seen >= *all)
+    }
+
+    /// Steps into the dictionary that comes next, which is called `what`; false if it is none.
+    pub(super) fn enter(&mut self, json: &mut Json<'_>, what: &str) -> Result<bool, Stop> {
+        if json.peek()? == Next::Map {
+            return Ok(json.enter()?);
+        }
+        json.skip()?;
+        self.bad(json, || format!("{what} is no dictionary"))?;
+        Ok(false)
+    }
+
+    /// A record was taken.
+    pub(super) fn taken(&mut self, json: &Json<'_>) -> Result<(), Stop> {
+        if self.is_first_count() {
+            self.report.records += 1;
+        }
+        self.read_upto(json)
+    }
+
+    /// Records are counted where they are taken, in the check.
+    fn is_first_count(&self) -> bool {
+        matches!(self.walk, Walk::Check)
+    }
+
+    /// Everything up to the reader's position is done: time for a batch, perhaps.
+    pub(super) fn read_upto(&mut self, json: &Json<'_>) -> Result<(), Stop> {
+        let at = json.byte();
+        if at - self.told >= PROGRESS_LEN {
+            self.told = at;
+            (self.progress)(at as u64);
+        }
+        if at - self.batch_start >= BATCH_LEN {
+            self.batch_start = at;
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged.
+    pub(super) fn commit(&self) -> Result<(), Stop> {
+        match &self.walk {
+            Walk::Check => Ok(()),
+            Walk::First(staged) | Walk::Second(staged) => Ok(staged.commit(Durability::Buffered)?),
+        }
+    }
+
+    /// Something that was just read is not as LlamaIndex writes it: the end of the walk, or, in a
+    /// salvage, a line in the report.
+    pub(super) fn bad(
+        &mut self,
+        json: &Json<'_>,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Stop> {
+        let byte = json.byte();
+        if !self.is_salvage {
+            return Err(Stop::Shape { byte, what: what() });
+        }
+        if matches!(self.walk, Walk::Check) {
+            self.report.add(Problem { byte: byte as u64, what: what() });
+        }
+        Ok(())
+    }
+
+    /// A key that can be stored; `None` if it cannot.
+    pub(super) fn fits(&mut self, json: &Json<'_>, key: &Text) -> Result<bool, Stop> {
+        if key.len() <= KEY_LEN_MAX {
+            return Ok(true);
+        }
+        let len = key.len();
+        self.bad(json, || format!("a key is {len} bytes long, more than {KEY_LEN_MAX}"))?;
+        Ok(false)
+    }
+
+    /// The name of a collection; `None` if none can be named so.
+    pub(super) fn collection(
+        &mut self,
+        json: &Json<'_>,
+        name: &Text,
+    ) -> Result<Option<String>, Stop> {
+        match name.as_str() {
+            Some(plain) if plain.len() <= COLLECTION_NAME_LEN_MAX => Ok(Some(plain.to_owned())),
+            _ => {
+                let shown = shown(name);
+                self.bad(json, || format!("no collection can be named {shown}"))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A key in a message.
+pub(super) fn shown(key: &Text) -> String {
+    let text = key.to_string_lossy();
+    let short: String = text.chars().take(64).collect();
+    let dots = if short.len() < text.len() { "..." } else { "" };
+    format!("\"{}{dots}\"", short.escape_debug())
+}
+
+/// A record in a message.
+pub(super) fn of(collection: &str, key: &Text, what: &str) -> String {
+    format!("{collection}: {} {what}", shown(key))
+}
+
+/// True for a record of an index store: `__type__` is a word there, and a number for nodes.
+pub(super) fn is_struct(record: &Value) -> bool {
+    let kind = record.get("__type__").and_then(Value::as_text);
+    kind.is_some_and(|kind| !kind.as_bytes().iter().all(u8::is_ascii_digit))
+}
+
+impl FileReport {
+    /// Notes a problem.
+    pub(super) fn add(&mut self, problem: Problem) {
+        self.problems_count += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Import and export of the directories that LlamaIndex persists.
+//!
+//! [`Import`] reads such a directory into a store, [`export`] writes one that LlamaIndex loads.
+//! Both stream: memory follows the largest record, not the files. Neither knows the file system;
+//! [`Source`] and [`Target`] are directories, wherever they are.
+//!
+//! # What is read and written
+//!
+//! ```text
+//! file                        read as                                       written
+//! docstore.json               document stores of all namespaces, other      always
+//!                             collections as they are
+//! index_store.json            index stores of all namespaces                always
+//! llama_cache                 the collections of an ingestion cache         if there is one
+//! ```
+//!
+//! Files of other names are told by what they begin with, so that custom names need not be given.
+//! JSON is Python's: `NaN`, integers of any size, lone surrogates, keys that come twice.
+//!
+//! # All or nothing
+//!
+//! [`Import::check`] walks through every file before anything is written: what is not whole, is no
+//! JSON, or is not what LlamaIndex writes, is an error then, with its file and its place, and the
+//! store is as it was. [`Import::write`] then writes batches of some megabytes. What can still fail
+//! is a device, or a file that changes in between: [`Import::write_to_log`] rolls back to a durable
+//! snapshot from before. A process that is killed meanwhile leaves a part, and that snapshot;
+//! importing again makes it whole, since each namespace of the files is emptied first.
+
+mod error;
+mod export;
+mod files;
+mod import;
+mod keyvalue;
+mod kinds;
+mod load;
+mod space;
+
+pub use error::{Left, TransferError};
+pub use export::{ExportOptions, ExportReport, ExportedFile, export};
+pub use files::{FileEntry, Source, Target};
+pub use import::{FileReport, Import, ImportOptions, ImportReport, Problem, SNAPSHOT_NAME};

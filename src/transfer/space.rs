@@ -1,0 +1,69 @@
+//! [`Space`]: a part of the store that an import fills and an export takes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::engine::Durability;
+use crate::kv::{KvBatch, KvStore};
+use crate::stores::{DocumentStore, StoreError};
+
+/// A store in its namespace, or a collection of no store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Space {
+    /// The document store of this namespace.
+    Documents(String),
+    /// The index store of this namespace.
+    Structs(String),
+    /// A collection that belongs to no store.
+    Collection(String),
+}
+
+impl Space {
+    /// True if there is nothing in it.
+    pub(super) fn is_empty(&self, kv: &Arc<dyn KvStore>) -> Result<bool, StoreError> {
+        match self {
+            Space::Documents(namespace) => documents(kv, namespace).holds_nothing(),
+            Space::Structs(namespace) => Ok(kv.len(&structs(namespace))? == 0),
+            Space::Collection(name) => Ok(kv.len(name)? == 0),
+        }
+    }
+
+    /// Removes everything that is in it.
+    pub(super) fn clear(&self, kv: &Arc<dyn KvStore>) -> Result<(), StoreError> {
+        match self {
+            Space::Documents(namespace) => documents(kv, namespace).clear(),
+            Space::Structs(namespace) => clear_collection(kv, &structs(namespace)),
+            Space::Collection(name) => clear_collection(kv, name),
+        }
+    }
+}
+
+fn clear_collection(kv: &Arc<dyn KvStore>, name: &str) -> Result<(), StoreError> {
+    let mut batch = KvBatch::new();
+    batch.clear(name)?;
+    kv.write(batch, Durability::Buffered)?;
+    Ok(())
+}
+
+/// The collection of an index store.
+pub(super) fn structs(namespace: &str) -> String {
+    format!("{namespace}/data")
+}
+
+pub(super) fn documents(kv: &Arc<dyn KvStore>, namespace: &str) -> DocumentStore {
+    DocumentStore::with_namespace(kv.clone(), namespace)
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Space::Documents(namespace) => {
+                write!(f, "the document store \"{}\"", namespace.escape_debug())
+            }
+            Space::Structs(namespace) => {
+                write!(f, "the index store \"{}\"", namespace.escape_debug())
+            }
+            Space::Collection(name) => write!(f, "the collection \"{}\"", name.escape_debug()),
+        }
+    }
+}

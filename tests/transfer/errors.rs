@@ -1,0 +1,226 @@
+//! What is not whole is refused and changes nothing; a salvage takes what is.
+
+use siltstone::stores::DocumentStore;
+
+use super::dirs::Generated;
+use super::*;
+
+fn error(files: &Files) -> String {
+    let kv = memory();
+    let said = import(files, &kv, ImportOptions::new()).unwrap_err().to_string();
+    assert_eq!(everything(&*kv), Everything::new(), "{said}");
+    said
+}
+
+#[test]
+fn errors_name_the_file_and_the_place() {
+    let one = |name, text| error(&Files::of(&[("graph_store.json", "{}"), (name, text)]));
+    for (name, text, message) in [
+        ("docstore.json", "", "docstore.json: Expecting value: line 1 column 1 (byte 0); nothing"),
+        ("docstore.json", "{\"c\": {\"a\":\n 1}", "docstore.json: Expecting ',' delimiter: line 2"),
+        (
+            "docstore.json",
+            "{\"c\": {\"a\": \"bc",
+            "docstore.json: Unterminated string starting: line",
+        ),
+        ("docstore.json", "{} {}", "docstore.json: Extra data: line 1 column 4 (byte 3)"),
+        ("docstore.json", "[]", "docstore.json: byte 2: the file is no dictionary; nothing was"),
+        ("docstore.json", "{\"c\": 1}", "docstore.json: byte 7: collection \"c\" is no dictionary"),
+        (
+            "docstore.json",
+            r#"{"docstore/metadata": {"a": 1}}"#,
+            "docstore.json: byte 29: docstore/metadata: \"a\" is no dictionary; nothing was",
+        ),
+        (
+            "docstore.json",
+            r#"{"docstore/ref_doc_info": {"a": {"node_ids": 1}}}"#,
+            "docstore.json: byte 47: docstore/ref_doc_info: \"a\" is no ref doc record",
+        ),
+        (
+            "docstore.json",
+            "{\"\\ud800\": {}}",
+            "docstore.json: byte 11: no collection can be named",
+        ),
+    ] {
+        let said = one(name, text);
+        assert!(said.starts_with(message), "{said}\n{message}");
+        assert!(said.contains("--salvage takes"), "{said}");
+    }
+    let long = format!("{{\"c\": {{\"{}\": 1}}}}", "k".repeat(70_000));
+    assert!(one("docstore.json", &long).contains("a key is 70000 bytes long, more than 65535"));
+    let said = error(&Files::of(&[("notes.json", "[1]"), ("x.txt", "")]));
+    assert_eq!(said, "there is no file that LlamaIndex writes; nothing was imported");
+}
+
+/// Goal: however short a file is cut, an import says so, and leaves the store as it was.
+#[test]
+fn a_file_cut_anywhere_changes_nothing() {
+    let text = std::fs::read(golden("multi_tenant/docstore.json")).unwrap();
+    let log_dir = tempfile::tempdir().unwrap();
+    let log = LogKv::open(log_dir.path()).unwrap();
+    log.put("mine", b"k", &Value::from(1)).unwrap();
+    let before = everything(&log);
+    for len in (0..text.len()).step_by(97).chain([text.len() - 1]) {
+        let mut files = Files::default();
+        files.files.insert("docstore.json".into(), text[..len].to_vec());
+        let said = import_to_log(&files, &log, ImportOptions::new()).unwrap_err().to_string();
+        assert!(said.contains("docstore.json: ") && said.contains("(byte "), "{said}");
+        assert_eq!(everything(&log), before);
+    }
+}
+
+/// Goal: a salvage takes every record that stands whole before the end, and says where that is.
+#[test]
+fn a_salvage_takes_what_is_whole() {
+    let files = Files::read(&golden("truncated"));
+    assert!(error(&files).starts_with("docstore.json: "));
+    let kv = memory();
+    let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+    assert!(!report.is_whole());
+    let [docstore, index] = &report.files[..] else { panic!("{report:?}") };
+    assert_eq!(docstore.problems[0].byte, 6606);
+    assert_eq!((index.name.as_str(), index.problems[0].byte), ("index_store.json", 0));
+    assert!(index.problems[0].what.starts_with("Expecting value"));
+    // What was taken is what the whole file has, as far as it goes.
+    let whole = memory();
+    import(&Files::read(&golden("basic")), &whole, ImportOptions::new()).unwrap();
+    let taken = DocumentStore::new(kv).docs().unwrap();
+    println!("{} nodes, {} records", taken.len(), docstore.records);
+    assert!(taken.len() > 3);
+}
+
+#[test]
+fn a_salvage_passes_over_records_that_are_wrong() {
+    let text = r#"{"docstore/metadata": {"a": 1, "b": {"doc_hash": "h"}}, "c": [],
+        "docstore/ref_doc_info": {"r": {"node_ids": 1}, "s": {"node_ids": ["b"]}}, "d": {"k": 2}}"#;
+    let kv = memory();
+    let files = Files::of(&[("docstore.json", text)]);
+    let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+    assert_eq!((report.records(), report.files[0].problems_count), (3, 3));
+    assert_eq!(kv.get("d", b"k").unwrap(), Some(Value::Int(2)));
+    assert!(DocumentStore::new(kv).ref_doc_exists("s").unwrap());
+}
+
+#[test]
+fn what_is_there_is_replaced_only_when_asked_for() {
+    let kv = memory();
+    let files = |hash: &str| {
+        let text = format!(r#"{{"docstore/metadata": {{"{hash}": {{"doc_hash": "{hash}"}}}}}}"#);
+        Files::of(&[("docstore.json", &text)])
+    };
+    kv.put("mine", b"k", &Value::from(1)).unwrap();
+    import(&files("old"), &kv, ImportOptions::new()).unwrap();
+    let before = everything(&*kv);
+    let said = import(&files("new"), &kv, ImportOptions::new()).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "the store holds the document store \"docstore\" already; nothing was imported; --replace \
+         puts the import in its place"
+    );
+    assert_eq!(everything(&*kv), before);
+    import(&files("new"), &kv, ImportOptions::new().replace(true)).unwrap();
+    let ids = DocumentStore::new(kv.clone()).get_all_document_ids().unwrap();
+    assert_eq!(ids.into_iter().collect::<Vec<_>>(), ["new"]);
+    assert!(kv.contains("mine", b"k").unwrap(), "other collections stay");
+}
+
+/// 12 MB of records: several batches.
+fn failing(fails_on: Option<(u32, usize)>) -> Generated {
+    Generated {
+        name: "docstore.json",
+        head: r#"{"docstore/data": {"#,
+        tail: "}}",
+        record: |i| format!(r#""n{i}": {{"__data__": {{"text": "{}"}}}}"#, "x".repeat(1000)),
+        records: 12_000,
+        fails_on,
+        opens: <_>::default(),
+        bytes_read: <_>::default(),
+    }
+}
+
+/// Goal: a device that fails while the files are read again leaves the store as it was. Method:
+/// the second open fails after 9 MB, when two batches are written.
+#[test]
+fn a_failure_in_the_middle_is_rolled_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogKv::open(dir.path()).unwrap();
+    log.put("docstore/data", b"old", &Value::from(1)).unwrap();
+    log.put("mine", b"k", &Value::from(1)).unwrap();
+    let before = everything(&log);
+    let source = failing(Some((2, 9_000_000)));
+    let options = ImportOptions::new().replace(true);
+    let said = import_to_log(&source, &log, options).unwrap_err().to_string();
+    assert!(
+        said.starts_with("the import of docstore.json failed: read error at byte 90"),
+        "{said}"
+    );
+    assert!(said.ends_with("the disk is gone; the store is as it was"), "{said}");
+    assert_eq!(everything(&log), before);
+    assert!(log.db().snapshots().iter().all(|s| s.name.is_none()), "no snapshot is left");
+    drop(log);
+    let log = LogKv::open(dir.path()).unwrap();
+    assert_eq!(everything(&log), before);
+    // Elsewhere a part is left, and the next import makes it whole.
+    let kv = memory();
+    let said = import(&failing(Some((2, 9_000_000))), &kv, options).unwrap_err().to_string();
+    assert!(said.ends_with("a part was imported; import again"), "{said}");
+    assert!(kv.len("docstore/data").unwrap() > 1000);
+    import(&failing(None), &kv, options).unwrap();
+    assert_eq!(kv.len("docstore/data").unwrap(), 12_000);
+}
+
+/// Goal: who is killed in the middle imports again, and has what a single import gives. Method:
+/// the writing is stopped by a panic of the source, which is what a kill leaves in the log: whole
+/// batches, and the snapshot from before.
+#[test]
+fn an_import_that_was_killed_can_be_repeated() {
+    struct Killed(Generated);
+    impl Source for Killed {
+        fn files(&self) -> std::io::Result<Vec<siltstone::transfer::FileEntry>> {
+            self.0.files()
+        }
+        fn open(&self, name: &str) -> std::io::Result<Box<dyn std::io::Read + '_>> {
+            struct Panics<'a>(Box<dyn std::io::Read + 'a>);
+            impl std::io::Read for Panics<'_> {
+                fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                    self.0.read(buf).map_err(|_| panic!("killed"))
+                }
+            }
+            Ok(Box::new(Panics(self.0.open(name)?)))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = Killed(failing(Some((2, 9_000_000))));
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let log = LogKv::open(dir.path()).unwrap();
+        import_to_log(&source, &log, ImportOptions::new())
+    }));
+    assert!(killed.is_err());
+    let log = LogKv::open(dir.path()).unwrap();
+    let part = log.len("docstore/data").unwrap();
+    assert!(0 < part && part < 12_000, "{part}");
+    let named = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();
+    assert_eq!(named.name.as_deref(), Some(siltstone::transfer::SNAPSHOT_NAME));
+    assert!(log.db().open_snapshot(named.id).unwrap().is_empty("docstore/data"));
+    import_to_log(&failing(None), &log, ImportOptions::new()).unwrap();
+    assert!(log.db().snapshots().iter().all(|s| s.name.is_none()), "no snapshot is left");
+    let once = memory();
+    import(&failing(None), &once, ImportOptions::new()).unwrap();
+    assert_eq!(everything(&log), everything(&*once));
+}
+
+#[test]
+fn a_failed_export_shows_no_file() {
+    let kv = memory();
+    import(&Files::read(&golden("multi_tenant")), &kv, ImportOptions::new()).unwrap();
+    let whole: usize = exported(&kv).files.values().map(Vec::len).sum();
+    for room in [0, 1, 100, whole - 1] {
+        let mut files = Files { room: Some(room), ..Files::default() };
+        let failed = export(&kv, &mut files, &ExportOptions::default(), &mut |_, _| {});
+        let said = failed.unwrap_err().to_string();
+        assert!(said.ends_with(".json cannot be written: no space is left"), "{said}");
+        assert!(files.files.is_empty());
+    }
+    let mut files = Files { room: Some(whole), ..Files::default() };
+    export(&kv, &mut files, &ExportOptions::default(), &mut |_, _| {}).unwrap();
+}
