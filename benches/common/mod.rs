@@ -74,7 +74,8 @@ pub fn load(db: &Db, keys: u64, value: &[u8]) {
     db.sync().unwrap();
 }
 
-/// Waits until nothing is sealed or compacted any more. The one segment that is not sealed is in use.
+/// Waits until nothing is sealed or compacted any more. The one segment that is not sealed is in
+/// use.
 pub fn settle(db: &Db) {
     let mut quiet = 0;
     while quiet < 10 {
