@@ -70,7 +70,7 @@ fn in_words(report: &ImportReport, out: &mut Output) -> Result<(), Failure> {
     if !report.ignored.is_empty() {
         let names: Vec<String> =
             report.ignored.iter().map(|name| name.escape_debug().to_string()).collect();
-        out.line(&format!("left alone, as no files of LlamaIndex: {}", names.join(", ")))?;
+        out.line(&format!("not imported: {}", names.join(", ")))?;
     }
     Ok(())
 }
