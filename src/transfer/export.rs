@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::TransferError;
 use super::files::Target;
+use super::graph;
 use super::keyvalue;
 use super::kinds::Records;
 use super::space::Space;
@@ -93,6 +94,7 @@ pub fn export(
     export.file(&options.index_store_fname, Style::Python, |out| {
         keyvalue::write_structs(out, &contents)
     })?;
+    export.file(&options.graph_store_fname, Style::Python, graph::write)?;
     if contents.has_cache {
         export.file(CACHE, Style::Python, |out| {
             out.open_map()?;
@@ -141,7 +143,9 @@ impl Contents {
 
 /// True for collections in which stores keep what LlamaIndex has no place for.
 fn is_internal(collection: &str) -> bool {
+    let of_stores = ["graph_store/"];
     collection.ends_with("/ref_doc_info.nodes")
+        || of_stores.iter().any(|prefix| collection.starts_with(prefix))
 }
 
 struct Export<'a> {
@@ -186,7 +190,7 @@ impl Export<'_> {
 }
 
 /// Counts the bytes that pass.
-struct Counted<'a> {
+pub(super) struct Counted<'a> {
     file: Box<dyn Write + 'a>,
     len: &'a Cell<u64>,
 }
@@ -206,9 +210,31 @@ impl Write for Counted<'_> {
 /// A file that is being written.
 pub(super) struct Out<'a> {
     pub(super) kv: &'a Arc<dyn KvStore>,
-    json: JsonWriter<Counted<'a>>,
+    pub(super) json: JsonWriter<Counted<'a>>,
     records: u64,
     tell: &'a mut dyn FnMut(u64),
+}
+
+/// A failure within a visit: stores pass their own errors only, so that of the file waits here.
+#[derive(Default)]
+pub(super) struct Caught(Option<Failed>);
+
+impl Caught {
+    /// What a visitor returns.
+    pub(super) fn pass(&mut self, done: Result<(), Failed>) -> Result<(), StoreError> {
+        done.map_err(|e| {
+            self.0 = Some(e);
+            StoreError::InvalidArgument("the file cannot be written".into())
+        })
+    }
+
+    /// What came of the visits.
+    pub(super) fn settle(self, given: Result<(), StoreError>) -> Result<(), Failed> {
+        match self.0 {
+            Some(e) => Err(e),
+            None => Ok(given?),
+        }
+    }
 }
 
 /// Why a file could not be written.
@@ -244,6 +270,11 @@ impl Out<'_> {
     /// One record under its key.
     pub(super) fn record(&mut self, key: &Text, value: &Value) -> Result<(), Failed> {
         self.json.key(key)?;
+        self.item(value)
+    }
+
+    /// One record of a list, or under a key that was written.
+    pub(super) fn item(&mut self, value: &Value) -> Result<(), Failed> {
         self.json.value(value)?;
         self.records += 1;
         if self.records.is_multiple_of(256) {
@@ -260,18 +291,9 @@ impl Out<'_> {
     ) -> Result<(), Failed> {
         self.json.key(&name.into())?;
         self.json.open_map()?;
-        // The stores pass their own errors only; that of the file waits here.
-        let mut failed = None;
-        let given = give(&mut |key, value| {
-            self.record(&key, &value).map_err(|e| {
-                failed = Some(e);
-                StoreError::InvalidArgument("the file cannot be written".into())
-            })
-        });
-        match failed {
-            Some(e) => return Err(e),
-            None => given?,
-        }
+        let mut caught = Caught::default();
+        let given = give(&mut |key, value| caught.pass(self.record(&key, &value)));
+        caught.settle(given)?;
         self.close()
     }
 }

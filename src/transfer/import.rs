@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::{Left, Stop, TransferError};
 use super::files::Source;
+use super::graph;
 use super::keyvalue;
 use super::kinds::FileKind;
 use super::load::{Json, Learned, Load, Progress, Walk};
@@ -174,7 +175,7 @@ impl<'s> Import<'s> {
         for entry in entries {
             let kind = FileKind::of_name(&entry.name)
                 .or_else(|| FileKind::of_content(&entry.name, source.open(&entry.name).ok()?));
-            let Some(kind) = kind.filter(|kind| *kind == FileKind::KeyValue) else {
+            let Some(kind) = kind.filter(FileKind::is_known) else {
                 report.ignored.push(entry.name);
                 continue;
             };
@@ -351,6 +352,7 @@ impl<'s> Import<'s> {
 fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
     match kind {
         FileKind::KeyValue => keyvalue::walk(json, load),
+        FileKind::Graph => graph::walk(json, load),
         _ => Ok(()),
     }
 }

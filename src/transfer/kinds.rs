@@ -90,6 +90,11 @@ impl FileKind {
         })
     }
 
+    /// True if its store is here.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self, FileKind::KeyValue | FileKind::Graph)
+    }
+
     /// How it is called in reports.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@
 //! docstore.json               document stores of all namespaces, other      always
 //!                             collections as they are
 //! index_store.json            index stores of all namespaces                always
+//! graph_store.json            the graph store                               always
 //! llama_cache                 the collections of an ingestion cache         if there is one
 //! ```
 //!
@@ -29,6 +30,7 @@
 mod error;
 mod export;
 mod files;
+mod graph;
 mod import;
 mod keyvalue;
 mod kinds;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
-use crate::stores::{DocumentStore, StoreError};
+use crate::stores::{DocumentStore, GraphStore, StoreError};
 
 /// A store in its namespace, or a collection of no store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +14,8 @@ pub(super) enum Space {
     Documents(String),
     /// The index store of this namespace.
     Structs(String),
+    /// The graph store.
+    Graph,
     /// A collection that belongs to no store.
     Collection(String),
 }
@@ -24,6 +26,7 @@ impl Space {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).holds_nothing(),
             Space::Structs(namespace) => Ok(kv.len(&structs(namespace))? == 0),
+            Space::Graph => GraphStore::new(kv.clone()).is_empty(),
             Space::Collection(name) => Ok(kv.len(name)? == 0),
         }
     }
@@ -33,6 +36,7 @@ impl Space {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).clear(),
             Space::Structs(namespace) => clear_collection(kv, &structs(namespace)),
+            Space::Graph => GraphStore::new(kv.clone()).clear(),
             Space::Collection(name) => clear_collection(kv, name),
         }
     }
@@ -63,6 +67,7 @@ impl fmt::Display for Space {
             Space::Structs(namespace) => {
                 write!(f, "the index store \"{}\"", namespace.escape_debug())
             }
+            Space::Graph => write!(f, "a graph"),
             Space::Collection(name) => write!(f, "the collection \"{}\"", name.escape_debug()),
         }
     }

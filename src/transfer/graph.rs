@@ -1,0 +1,106 @@
+//! The file of `SimpleGraphStore`: `{"graph_dict": {subject: [[relation, object], ..]}}`.
+
+use super::error::Stop;
+use super::export::{Caught, Failed, Out};
+use super::load::{Json, Load, shown};
+use super::space::Space;
+use crate::kv::json::Next;
+use crate::kv::{Text, Value};
+use crate::stores::{GraphStore, TextTriplet};
+
+/// Triplets that are given to the store at a time.
+const TRIPLETS_LEN: usize = 256;
+
+/// Walks through the file.
+pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
+    load.claim(Space::Graph);
+    if !load.enter(json, "the graph store")? {
+        return Ok(());
+    }
+    let store = load.kv().map(GraphStore::new);
+    while let Some(key) = json.key()? {
+        if key != "graph_dict" || !load.is_last(&key) || !load.enter(json, "graph_dict")? {
+            continue;
+        }
+        while let Some(subject) = json.key()? {
+            if !load.fits(json, &subject)? {
+                continue;
+            }
+            if json.peek()? != Next::List {
+                json.skip()?;
+                load.bad(json, || format!("graph_dict: {} is no list", shown(&subject)))?;
+                continue;
+            }
+            edges(json, load, store.as_ref(), &subject)?;
+        }
+    }
+    Ok(())
+}
+
+fn edges(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    store: Option<&GraphStore>,
+    subject: &Text,
+) -> Result<(), Stop> {
+    if let Some(store) = store {
+        // A subject that comes twice is what it was last.
+        for (relation, object) in store.get(subject)? {
+            store.delete(subject, relation, object)?;
+        }
+        store.add_subject(subject)?;
+    }
+    json.enter()?;
+    let mut triplets: Vec<TextTriplet> = Vec::new();
+    while json.item()? {
+        let edge = json.value()?;
+        let Some([Value::Text(relation), Value::Text(object)]) = edge.as_list() else {
+            load.bad(json, || format!("graph_dict: {}: no pair of texts", shown(subject)))?;
+            continue;
+        };
+        if !load.fits(json, relation)? || !load.fits(json, object)? {
+            continue;
+        }
+        triplets.push((subject.clone(), relation.clone(), object.clone()));
+        if triplets.len() >= TRIPLETS_LEN {
+            give(store, &mut triplets)?;
+        }
+        load.taken(json)?;
+    }
+    give(store, &mut triplets)
+}
+
+fn give(store: Option<&GraphStore>, triplets: &mut Vec<TextTriplet>) -> Result<(), Stop> {
+    if let Some(store) = store {
+        store.upsert_triplets(triplets)?;
+    }
+    triplets.clear();
+    Ok(())
+}
+
+/// Writes the graph.
+pub(super) fn write(out: &mut Out<'_>) -> Result<(), Failed> {
+    let store = GraphStore::new(out.kv.clone());
+    out.json.open_map()?;
+    out.json.key(&Text::from_static("graph_dict"))?;
+    out.json.open_map()?;
+    let mut caught = Caught::default();
+    let given = store.for_each_subject(&mut |subject| {
+        let written = write_subject(out, &store, &subject);
+        caught.pass(written)
+    });
+    caught.settle(given)?;
+    out.json.close()?;
+    Ok(out.json.close()?)
+}
+
+fn write_subject(out: &mut Out<'_>, store: &GraphStore, subject: &Text) -> Result<(), Failed> {
+    out.json.key(subject)?;
+    out.json.open_list()?;
+    let mut caught = Caught::default();
+    let given = store.for_each_edge(subject, &mut |relation, object| {
+        caught.pass(out.item(&Value::List(vec![relation.into(), object.into()])))
+    });
+    caught.settle(given)?;
+    Ok(out.json.close()?)
+}
