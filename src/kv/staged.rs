@@ -274,7 +274,7 @@ impl std::fmt::Debug for Staged {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
     use crate::kv::MemoryKv;

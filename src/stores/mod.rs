@@ -14,3 +14,4 @@ pub use document::{
 pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};
+pub(crate) use writer::Writer;

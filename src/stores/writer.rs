@@ -33,7 +33,19 @@ impl Writer {
         &self,
         change: impl FnOnce(&Staged) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.alone(|| self.commit(change))
+    }
+
+    /// Runs `run` while nobody changes anything through this.
+    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> T {
         let _lock = self.lock.lock();
+        run()
+    }
+
+    fn commit<T>(
+        &self,
+        change: impl FnOnce(&Staged) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let staged = Staged::new(self.kv.clone());
         let done = change(&staged)?;
         staged.commit(Durability::Buffered)?;

@@ -225,6 +225,16 @@ impl DocumentStore {
         Ok(store)
     }
 
+    /// Runs `run` while nobody changes this store through its handles; it may be changed below
+    /// them.
+    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> T {
+        let mut numbers = self.inner.numbers.lock();
+        let done = run();
+        // Given out by others, perhaps: to be read again.
+        *numbers = None;
+        done
+    }
+
     fn from_names(kv: Arc<dyn KvStore>, options: &DocumentStoreOptions) -> Self {
         let default = DocumentStoreOptions::default();
         let or = |given: &str, default: String| {

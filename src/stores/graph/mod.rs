@@ -372,5 +372,5 @@ impl std::fmt::Debug for GraphStore {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;
