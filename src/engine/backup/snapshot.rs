@@ -76,13 +76,12 @@ impl Core {
         id: u64,
         options: &BackupOptions,
     ) -> Result<BackupReport, BackupError> {
+        // Whoever drops snapshots holds this lock until that is in the log.
+        let none_is_dropped = self.snapshots.next.lock();
+        self.snapshot_info(id)?;
         let target = Target::lock(&*self.options.vfs, dir)?;
-        let frozen = {
-            // Whoever drops snapshots holds this lock until that is in the log.
-            let _none_is_dropped = self.snapshots.next.lock();
-            self.snapshot_info(id)?;
-            self.freeze()?
-        };
+        let frozen = self.freeze()?;
+        drop(none_is_dropped);
         self.backup_frozen(dir, target, frozen, options)
     }
 }
