@@ -274,7 +274,8 @@ impl std::fmt::Debug for Staged {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use super::*;
     use crate::kv::MemoryKv;

@@ -372,5 +372,6 @@ impl std::fmt::Debug for GraphStore {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;
