@@ -16,6 +16,8 @@ mod compare;
 mod docstore;
 #[path = "golden/graph.rs"]
 mod graph;
+#[path = "golden/index_store.rs"]
+mod index_store;
 #[path = "golden/kvstore.rs"]
 mod kvstore;
 
@@ -131,7 +133,7 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     };
     let store = trace.get("store").and_then(Value::as_text).map(ToString::to_string);
     let store = store.ok_or("the trace names no store")?;
-    let known = ["kvstore", "docstore", "graph_store"];
+    let known = ["kvstore", "docstore", "graph_store", "index_store"];
     if !known.contains(&store.as_str()) {
         return Ok(Some(format!("there is no {store} yet")));
     }
@@ -141,6 +143,7 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
         let name = backend.name();
         let mut runner: Box<dyn Runner + '_> = match store.as_str() {
             "kvstore" => Box::new(kvstore::KvRunner::new(&mut *backend, init)?),
+            "index_store" => Box::new(index_store::IndexRunner::new(&mut *backend, init)?),
             "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),
             _ => Box::new(docstore::DocRunner::new(&mut *backend, init)?),
         };

@@ -39,6 +39,16 @@ pub enum StoreError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A record is of a type for which neither LlamaIndex nor this library has a class. Others can
+    /// still be used.
+    UnknownType {
+        /// What it should be.
+        what: &'static str,
+        /// Its id.
+        id: Text,
+        /// The type's name.
+        name: Text,
+    },
     /// The dictionary to be loaded is not one that LlamaIndex writes.
     Dict {
         /// Where: a JSON pointer.
@@ -72,6 +82,9 @@ impl fmt::Display for StoreError {
                  and load it into a new store",
                 line(key)
             ),
+            StoreError::UnknownType { what, id, name } => {
+                write!(f, "{what} {} is of the unknown type \"{}\"", line(id), line(name))
+            }
             StoreError::Dict { pointer, what } => {
                 write!(f, "cannot load the dictionary, {pointer} {what}; nothing was loaded")
             }

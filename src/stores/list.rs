@@ -47,7 +47,7 @@ const CHUNK_BYTES: usize = 4096;
 pub(crate) struct List<'a> {
     kv: &'a dyn KvStore,
     collection: &'a str,
-    owner: &'a [u8],
+    owner: Vec<u8>,
     len: u64,
     /// First and last of the chunks before the tail.
     ends: Option<(u64, u64)>,
@@ -70,7 +70,8 @@ struct Chunk {
 impl<'a> List<'a> {
     /// An empty list whose chunks will be in `collection`. `owner` tells its chunks from those of
     /// other lists there.
-    pub(crate) fn new(kv: &'a dyn KvStore, collection: &'a str, owner: &'a [u8]) -> Self {
+    pub(crate) fn new(kv: &'a dyn KvStore, collection: &'a str, owner: impl Into<Vec<u8>>) -> Self {
+        let owner = owner.into();
         List { kv, collection, owner, len: 0, ends: None, tail: 0, items: Vec::new(), next: 1 }
     }
 
@@ -82,7 +83,7 @@ impl<'a> List<'a> {
     pub(crate) fn open(
         kv: &'a dyn KvStore,
         collection: &'a str,
-        owner: &'a [u8],
+        owner: impl Into<Vec<u8>>,
         head: &Value,
     ) -> Result<Self, StoreError> {
         let mut list = List::new(kv, collection, owner);
@@ -106,11 +107,11 @@ impl<'a> List<'a> {
     pub(crate) fn load(
         kv: &'a dyn KvStore,
         collection: &'a str,
-        owner: &'a [u8],
+        owner: impl Into<Vec<u8>>,
     ) -> Result<Self, StoreError> {
         let list = List::new(kv, collection, owner);
         match kv.get(collection, &list.head_key())? {
-            Some(head) => List::open(kv, collection, owner, &head),
+            Some(head) => List::open(kv, collection, list.owner, &head),
             None => Ok(list),
         }
     }
@@ -230,6 +231,46 @@ impl<'a> List<'a> {
         self.remove_from(handle, |items| items.iter().position(&is_it))
     }
 
+    /// The first value that `is_it` accepts in the chunk `handle`.
+    ///
+    /// # Errors
+    ///
+    /// As [`List::remove_in`].
+    pub(crate) fn find_in(
+        &self,
+        handle: u64,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> Result<Option<Value>, StoreError> {
+        if handle == self.tail {
+            return Ok(self.items.iter().find(|value| is_it(value)).cloned());
+        }
+        Ok(self.chunk(handle)?.items.into_iter().find(is_it))
+    }
+
+    /// Replaces the first value that `is_it` accepts in the chunk `handle`; true if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`List::remove_in`].
+    pub(crate) fn replace_in(
+        &mut self,
+        handle: u64,
+        is_it: impl Fn(&Value) -> bool,
+        value: Value,
+    ) -> Result<bool, StoreError> {
+        if handle == self.tail {
+            let found = self.items.iter_mut().find(|value| is_it(value));
+            return Ok(found.map(|found| *found = value).is_some());
+        }
+        let mut chunk = self.chunk(handle)?;
+        let Some(found) = chunk.items.iter_mut().find(|value| is_it(value)) else {
+            return Ok(false);
+        };
+        *found = value;
+        self.put_chunk(handle, &chunk)?;
+        Ok(true)
+    }
+
     /// Calls `visit` with the handle and the value of everything from `position` on, in order,
     /// until it says [`ControlFlow::Break`].
     ///
@@ -291,7 +332,7 @@ impl<'a> List<'a> {
             next = self.chunk(number)?.next;
             self.kv.delete(self.collection, &self.chunk_key(number))?;
         }
-        *self = List::new(self.kv, self.collection, self.owner);
+        *self = List::new(self.kv, self.collection, std::mem::take(&mut self.owner));
         Ok(())
     }
 
@@ -342,7 +383,7 @@ impl<'a> List<'a> {
         };
         self.len = self.len.checked_sub(1).ok_or_else(|| self.miscounted())?;
         if self.is_empty() {
-            *self = List::new(self.kv, self.collection, self.owner);
+            *self = List::new(self.kv, self.collection, std::mem::take(&mut self.owner));
         }
         Ok(Some(removed))
     }
@@ -442,11 +483,11 @@ impl<'a> List<'a> {
 
     /// The digits end at the first colon, so keys of different lists differ whatever their owners.
     fn chunk_key(&self, number: u64) -> Vec<u8> {
-        [number.to_string().as_bytes(), b":", self.owner].concat()
+        [number.to_string().as_bytes(), b":", &*self.owner].concat()
     }
 
     fn head_key(&self) -> Vec<u8> {
-        [b":", self.owner].concat()
+        [b":", &*self.owner].concat()
     }
 
     fn miscounted(&self) -> StoreError {

@@ -3,9 +3,12 @@
 mod document;
 mod error;
 mod graph;
-#[allow(dead_code, reason = "the stores that use it come next")]
+mod index;
+#[allow(dead_code, reason = "conversations, which insert, come next")]
 mod list;
 mod strategy;
+#[cfg(test)]
+mod test_kv;
 mod writer;
 
 pub use document::{
@@ -13,5 +16,6 @@ pub use document::{
 };
 pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
+pub use index::{IndexStore, IndexStruct, StoredStruct, StructKind, StructMethods};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};
 pub(crate) use writer::Writer;

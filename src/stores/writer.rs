@@ -26,6 +26,16 @@ impl Writer {
         &self.kv
     }
 
+    /// Runs `read` while nothing is changed, so that records which it reads one after another fit
+    /// together.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&dyn KvStore) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _lock = self.lock.lock();
+        read(&*self.kv)
+    }
+
     /// Runs `change` on a view of the store that sees what it writes, and writes all of that as
     /// one buffered batch; nothing if it fails. No other change runs at the same time, so `change`
     /// must not call another method that changes.

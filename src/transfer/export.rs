@@ -144,7 +144,8 @@ impl Contents {
 /// True for collections in which stores keep what LlamaIndex has no place for.
 fn is_internal(collection: &str) -> bool {
     let of_stores = ["graph_store/"];
-    collection.ends_with("/ref_doc_info.nodes")
+    let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
+    parts_of_records.iter().any(|end| collection.ends_with(end))
         || of_stores.iter().any(|prefix| collection.starts_with(prefix))
 }
 

@@ -64,7 +64,7 @@ fn data(
         let record = json.value()?;
         if is_struct(&record) {
             load.claim(Space::Structs(namespace.to_owned()));
-            other(json, load, collection, &id, &record)?;
+            index_struct(json, load, collection, namespace, &id, &record)?;
             continue;
         }
         if !load.is_first() || !load.fits(json, &id)? {
@@ -135,6 +135,27 @@ fn ref_docs(
     Ok(())
 }
 
+/// A record of an index store. One of a type without a class is kept as it is.
+fn index_struct(
+    json: &Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    namespace: &str,
+    id: &Text,
+    record: &Value,
+) -> Result<(), Stop> {
+    if !load.is_first() || !load.fits(json, id)? {
+        return load.read_upto(json);
+    }
+    if record.get("__data__").is_none() {
+        return load.bad(json, || of(collection, id, "is no record of an index struct"));
+    }
+    if let Some(kv) = load.kv() {
+        structs(&kv, namespace).put_record(id, record)?;
+    }
+    load.taken(json)
+}
+
 /// A record of no store.
 fn other(
     json: &Json<'_>,
@@ -180,7 +201,15 @@ pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<()
     out.open_map()?;
     for space in &contents.key_value {
         if let Space::Structs(namespace) = space {
-            write_collection(out, &structs(namespace))?;
+            let store = structs(out.kv, namespace);
+            out.records(&format!("{namespace}/data"), |visit| {
+                for id in store.index_ids()? {
+                    if let Some(record) = store.get_record(&id)? {
+                        visit(id, record)?;
+                    }
+                }
+                Ok(())
+            })?;
         }
     }
     out.close()
@@ -192,7 +221,7 @@ pub(super) fn holds_structs(kv: &dyn KvStore, namespace: &str) -> Result<bool, K
         return Ok(true);
     }
     let mut found = None;
-    let scanned = kv.scan(&structs(namespace), &mut |_, record| {
+    let scanned = kv.scan(&format!("{namespace}/data"), &mut |_, record| {
         found = Some(is_struct(&record));
         Err(KvError::InvalidArgument("one record is enough".into()))
     });

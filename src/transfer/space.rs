@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
-use crate::stores::{DocumentStore, GraphStore, StoreError};
+use crate::stores::{DocumentStore, GraphStore, IndexStore, StoreError};
 
 /// A store in its namespace, or a collection of no store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ impl Space {
     pub(super) fn is_empty(&self, kv: &Arc<dyn KvStore>) -> Result<bool, StoreError> {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).holds_nothing(),
-            Space::Structs(namespace) => Ok(kv.len(&structs(namespace))? == 0),
+            Space::Structs(namespace) => Ok(structs(kv, namespace).index_ids()?.is_empty()),
             Space::Graph => GraphStore::new(kv.clone()).is_empty(),
             Space::Collection(name) => Ok(kv.len(name)? == 0),
         }
@@ -35,7 +35,7 @@ impl Space {
     pub(super) fn clear(&self, kv: &Arc<dyn KvStore>) -> Result<(), StoreError> {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).clear(),
-            Space::Structs(namespace) => clear_collection(kv, &structs(namespace)),
+            Space::Structs(namespace) => structs(kv, namespace).clear(),
             Space::Graph => GraphStore::new(kv.clone()).clear(),
             Space::Collection(name) => clear_collection(kv, name),
         }
@@ -49,9 +49,8 @@ fn clear_collection(kv: &Arc<dyn KvStore>, name: &str) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The collection of an index store.
-pub(super) fn structs(namespace: &str) -> String {
-    format!("{namespace}/data")
+pub(super) fn structs(kv: &Arc<dyn KvStore>, namespace: &str) -> IndexStore {
+    IndexStore::with_namespace(kv.clone(), namespace)
 }
 
 pub(super) fn documents(kv: &Arc<dyn KvStore>, namespace: &str) -> DocumentStore {

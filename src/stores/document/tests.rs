@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::engine::WriteError;
-use crate::kv::{BoxFuture, KvBatch, KvError, MemoryKv, Written};
+use crate::kv::MemoryKv;
 use crate::model::Node;
+use crate::stores::test_kv::{Counting, Random};
 
 /// LlamaIndex's rules on plain lists, with the corrections that this store makes.
 #[derive(Default)]
@@ -133,17 +133,8 @@ impl Oracle {
     }
 }
 
-/// splitmix64.
-struct Random(u64);
-
+/// What the tests choose from.
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
     /// Mostly nodes; sometimes a document that is a ref doc of others.
     fn id(&mut self) -> Text {
         match self.below(10) {
@@ -234,82 +225,6 @@ fn random_changes_leave_what_plain_lists_would() {
             copy.delete_ref_doc(&id, Missing::Skip).expect("delete");
             oracle.check(&copy, 252);
         }
-    }
-}
-
-/// Counts what reaches the key-value store, and can be told to fail writes.
-#[derive(Default)]
-struct Counting {
-    kv: MemoryKv,
-    reads: AtomicU64,
-    writes: AtomicU64,
-    bytes: AtomicU64,
-    full: AtomicBool,
-}
-
-impl Counting {
-    fn count(&self, batch: &KvBatch) -> Result<(), KvError> {
-        if self.full.load(Ordering::Relaxed) {
-            let too_large = WriteError::TooLarge { what: "test", len: 1, max: 0 };
-            return Err(KvError::batch(too_large));
-        }
-        self.writes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        self.bytes.fetch_add(batch.byte_len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Reads, writes and bytes written since the last call.
-    fn take(&self) -> [u64; 3] {
-        [&self.reads, &self.writes, &self.bytes].map(|counter| counter.swap(0, Ordering::Relaxed))
-    }
-}
-
-impl KvStore for Counting {
-    fn get(&self, collection: &str, key: &[u8]) -> Result<Option<Value>, KvError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.kv.get(collection, key)
-    }
-
-    fn contains(&self, collection: &str, key: &[u8]) -> Result<bool, KvError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.kv.contains(collection, key)
-    }
-
-    fn scan(
-        &self,
-        collection: &str,
-        visit: &mut dyn FnMut(&[u8], Value) -> Result<(), KvError>,
-    ) -> Result<(), KvError> {
-        self.kv.scan(collection, visit)
-    }
-
-    fn len(&self, collection: &str) -> Result<u64, KvError> {
-        self.kv.len(collection)
-    }
-
-    fn collections(&self) -> Result<Vec<(String, u64)>, KvError> {
-        self.kv.collections()
-    }
-
-    fn write(&self, batch: KvBatch, durability: Durability) -> Result<Written, KvError> {
-        self.count(&batch)?;
-        self.kv.write(batch, durability)
-    }
-
-    fn write_async<'a>(
-        &'a self,
-        batch: KvBatch,
-        durability: Durability,
-    ) -> BoxFuture<'a, Result<Written, KvError>> {
-        Box::pin(async move { self.write(batch, durability) })
-    }
-
-    fn sync(&self) -> Result<(), KvError> {
-        Ok(())
-    }
-
-    fn sync_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
-        Box::pin(std::future::ready(Ok(())))
     }
 }
 

@@ -4,18 +4,7 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::kv::MemoryKv;
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
+use crate::stores::test_kv::{Random, seeds};
 
 /// Every record belongs to the list, and the chain is whole in both directions.
 fn check(kv: &MemoryKv, list: &List<'_>, expected: &[Value]) {
@@ -66,6 +55,14 @@ fn run(seed: u64, inserts: bool) {
                     assert_eq!(list.remove_at(position).expect("remove"), found, "step {step}");
                     found.map(|_| expected.remove(position as usize));
                 }
+                _ if position < len && random.below(4) == 0 => {
+                    let (handle, old) = &mut expected[position as usize];
+                    let is_old = |other: &Value| other == old;
+                    assert_eq!(list.find_in(*handle, is_old).expect("find"), Some(old.clone()));
+                    assert!(list.replace_in(*handle, is_old, value.clone()).expect("replace"));
+                    assert!(!list.replace_in(*handle, is_old, value.clone()).expect("replace"));
+                    *old = value;
+                }
                 _ if position < len => {
                     let (handle, value) = expected.remove(position as usize);
                     let removed = list.remove_in(handle, |other| *other == value).expect("remove");
@@ -95,11 +92,7 @@ fn run(seed: u64, inserts: bool) {
 
 #[test]
 fn random_changes_leave_what_a_vec_would() {
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (1..=20).collect::<Vec<u64>>(),
-    };
-    for seed in seeds {
+    for seed in seeds(20) {
         run(seed, true);
         run(seed, false);
     }
@@ -111,13 +104,13 @@ fn lists_of_one_collection_do_not_mix() {
     let owners: [&[u8]; 4] = [b"", b":", b"0:", b"1"];
     for round in 0..100i64 {
         for (place, owner) in owners.iter().enumerate() {
-            let mut list = List::load(&kv, "c", owner).expect("load");
+            let mut list = List::load(&kv, "c", *owner).expect("load");
             list.push(Value::Int(round * 10 + place as i64)).expect("push");
             list.save().expect("save");
         }
     }
     for (place, owner) in owners.iter().enumerate() {
-        let list = List::load(&kv, "c", owner).expect("load");
+        let list = List::load(&kv, "c", *owner).expect("load");
         let expected: Vec<Value> =
             (0..100).map(|round| Value::Int(round * 10 + place as i64)).collect();
         assert_eq!(list.values().expect("values"), expected);
