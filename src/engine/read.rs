@@ -49,6 +49,12 @@ impl Deref for ValueRef {
 }
 
 impl ValueRef {
+    /// True if it is a piece of a mapped segment: having it costs no memory, and getting it again
+    /// copies nothing.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
+    }
+
     /// A value in a buffer of its own.
     pub(super) fn owned(value: Vec<u8>) -> Self {
         Self::shared(Arc::new(value))
@@ -254,7 +260,12 @@ impl Core {
 
     /// Verifies key and value as the options ask for.
     pub(super) fn verify_body(&self, found: &Found) -> Result<(), ReadError> {
-        let once = match (self.options.verify, &found.bytes) {
+        self.verify_body_as(found, self.options.verify)
+    }
+
+    /// Verifies key and value as often as `verify` says.
+    pub(super) fn verify_body_as(&self, found: &Found, verify: Verify) -> Result<(), ReadError> {
+        let once = match (verify, &found.bytes) {
             (Verify::Never, _) => return Ok(()),
             (Verify::Once, Bytes::Mapped(segment)) if segment.is_verified(found.offset) => {
                 return Ok(());

@@ -36,7 +36,8 @@
 //! Writers use the shortest form of a number; for a text the first that fits of 0x0d, 0x0f, 0x0e,
 //! 0x80..=0xff, 0x08, where 0x0e is for 16 to 510 digits. Readers accept any form. A list of floats
 //! is packed as f32 only if every element comes back bit for bit: embeddings computed in single
-//! precision take half the room and nothing is ever rounded.
+//! precision take half the room and nothing is ever rounded. [`encode_f32s`] writes such a list
+//! with a count that is padded to four bytes, so that the floats stand at a known place.
 //!
 //! # Texts that come again
 //!
@@ -78,12 +79,14 @@
 //! Decoding trusts nothing: it never panics, allocates at most a constant times the length of what
 //! it is given, and stops at [`VALUE_DEPTH_MAX`] levels.
 
+mod floats;
 mod hex;
 mod known;
 mod repeat;
 
 use std::fmt;
 
+pub use floats::{encode_f32s, f32s};
 use known::{KEYS, TEXTS};
 pub use known::{KNOWN_KEYS, KNOWN_TEXTS};
 use repeat::{Form, ReadTexts, WrittenTexts};

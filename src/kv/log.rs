@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BoxFuture, KvBatch, KvError, KvStore, Value, Written, codec};
+use super::{BoxFuture, KvBatch, KvBytes, KvError, KvStore, Value, Written, codec};
 use crate::engine::{Db, Durability, OpenError, Options, PersistOptions, WriteBatch};
 
 /// A [`KvStore`] in the log engine: durable, and larger than memory. Clones share the store.
@@ -64,6 +64,12 @@ impl KvStore for LogKv {
         let found =
             self.db.get(collection, key).map_err(|e| KvError::read(collection, Some(key), e))?;
         found.map(|bytes| decode(collection, key, &bytes)).transpose()
+    }
+
+    fn get_bytes(&self, collection: &str, key: &[u8]) -> Result<Option<KvBytes>, KvError> {
+        let found = self.db.get_verified_once(collection, key);
+        let found = found.map_err(|e| KvError::read(collection, Some(key), e))?;
+        Ok(found.map(KvBytes::from))
     }
 
     fn contains(&self, collection: &str, key: &[u8]) -> Result<bool, KvError> {

@@ -1,10 +1,11 @@
 //! [`MemoryKv`]: a [`KvStore`] that keeps everything in a map, for tests and throwaway stores.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{BoxFuture, KvBatch, KvError, KvOp, KvStore, Value, Written, codec};
+use super::{BoxFuture, KvBatch, KvBytes, KvError, KvOp, KvStore, Value, Written, codec};
 use crate::engine::Durability;
 
 /// A [`KvStore`] in memory. It holds the same bytes as the log would, so that a test which passes
@@ -20,7 +21,7 @@ pub struct MemoryKv {
 /// Keys in a map; `order` remembers when a key came, so that a scan repeats exactly.
 #[derive(Debug, Default)]
 struct Collection {
-    entries: HashMap<Box<[u8]>, (u64, Box<[u8]>)>,
+    entries: HashMap<Box<[u8]>, (u64, Arc<[u8]>)>,
     order: BTreeMap<u64, Box<[u8]>>,
     next: u64,
 }
@@ -54,7 +55,7 @@ impl MemoryKv {
         &self,
         collection: &str,
         key: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<T, KvError>,
+        read: impl FnOnce(&Arc<[u8]>) -> Result<T, KvError>,
     ) -> Result<Option<T>, KvError> {
         let collections = self.collections.read();
         let found = collections.get(collection).and_then(|c| c.entries.get(key));
@@ -67,6 +68,10 @@ impl KvStore for MemoryKv {
         self.with(collection, key, |bytes| {
             codec::decode(bytes).map_err(|e| KvError::decode(collection, key, e))
         })
+    }
+
+    fn get_bytes(&self, collection: &str, key: &[u8]) -> Result<Option<KvBytes>, KvError> {
+        self.with(collection, key, |bytes| Ok(KvBytes::from(bytes.clone())))
     }
 
     fn contains(&self, collection: &str, key: &[u8]) -> Result<bool, KvError> {

@@ -6,6 +6,7 @@
 //! log engine, [`MemoryKv`] in a map; anything else that passes the conformance suite of the
 //! `testing` feature carries every store as well.
 
+mod bytes;
 pub mod codec;
 mod error;
 pub mod json;
@@ -19,6 +20,7 @@ mod value;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use bytes::KvBytes;
 pub use error::KvError;
 pub(crate) use error::escape_key;
 pub use log::LogKv;
@@ -96,6 +98,24 @@ impl KvBatch {
         }
         self.inner
             .put_with(collection, key, |buf| codec::encode(value, buf))
+            .map_err(|e| KvError::write(collection, Some(key), e))
+    }
+
+    /// Adds "set `key` in `collection` to a list of these floats": what [`KvBatch::put`] stores for
+    /// such a list, without making a [`Value`] of each. The floats can be read where they lie: see
+    /// [`codec::f32s`].
+    ///
+    /// # Errors
+    ///
+    /// As [`KvBatch::put`].
+    pub fn put_f32s(
+        &mut self,
+        collection: &str,
+        key: &[u8],
+        floats: &[f32],
+    ) -> Result<(), KvError> {
+        self.inner
+            .put_with(collection, key, |buf| codec::encode_f32s(floats, buf))
             .map_err(|e| KvError::write(collection, Some(key), e))
     }
 
@@ -224,6 +244,18 @@ pub trait KvStore: Send + Sync {
     /// As [`KvStore::persist`], without blocking the thread that polls.
     fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
         self.sync_async()
+    }
+
+    /// The stored form of the value of `key` (see [`codec`]), or `None`. For large values that are
+    /// read in place, again and again: a store that can hands out the bytes without copying them,
+    /// and verifies them at the first read only.
+    fn get_bytes(&self, collection: &str, key: &[u8]) -> Result<Option<KvBytes>, KvError> {
+        let value = self.get(collection, key)?;
+        Ok(value.map(|value| {
+            let mut encoded = Vec::new();
+            codec::encode(&value, &mut encoded);
+            KvBytes::from(encoded)
+        }))
     }
 
     /// The values of `keys`, in their order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{BoxFuture, KvBatch, KvError, KvOp, KvStore, Value, Written, codec};
+use super::{BoxFuture, KvBatch, KvBytes, KvError, KvOp, KvStore, Value, Written, codec};
 use crate::engine::Durability;
 
 /// A [`KvStore`] laid over another one. What is written to it stays in memory, reads see it, and
@@ -155,6 +155,14 @@ impl KvStore for Staged {
         match self.changed(collection, key, read) {
             Some(value) => value.map_err(|e| KvError::decode(collection, key, e)),
             None => self.below.get(collection, key),
+        }
+    }
+
+    fn get_bytes(&self, collection: &str, key: &[u8]) -> Result<Option<KvBytes>, KvError> {
+        let copy = |value: Option<&[u8]>| value.map(|value| KvBytes::from(value.to_vec()));
+        match self.changed(collection, key, copy) {
+            Some(found) => Ok(found),
+            None => self.below.get_bytes(collection, key),
         }
     }
 
