@@ -59,6 +59,9 @@ pub enum StoreError {
     /// LlamaIndex's store of this kind does not offer it, and neither does this one; the text is
     /// LlamaIndex's.
     Unsupported(&'static str),
+    /// Values of kinds that do not go together, where Python raises a `TypeError`; the text is
+    /// Python's.
+    Type(String),
     /// The call makes no sense; the text says why.
     InvalidArgument(String),
     /// The key-value store failed.
@@ -89,6 +92,7 @@ impl fmt::Display for StoreError {
                 write!(f, "cannot load the dictionary, {pointer} {what}; nothing was loaded")
             }
             StoreError::Unsupported(what) => write!(f, "{what}"),
+            StoreError::Type(what) => write!(f, "{what}"),
             StoreError::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
             StoreError::Kv(source) => write!(f, "{source}"),
         }

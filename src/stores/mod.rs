@@ -9,6 +9,7 @@ mod list;
 mod strategy;
 #[cfg(test)]
 mod test_kv;
+mod vector;
 mod writer;
 
 pub use document::{
@@ -18,4 +19,9 @@ pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
 pub use index::{IndexStore, IndexStruct, StoredStruct, StructKind, StructMethods};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};
+pub use vector::{
+    DEFAULT_VECTOR_STORE, FILTER_DEPTH_MAX, Filter, FilterCondition, FilterOperator,
+    MetadataFilter, MetadataFilters, QueryMode, VectorEntry, VectorQuery, VectorQueryResult,
+    VectorStore,
+};
 pub(crate) use writer::Writer;

@@ -47,6 +47,7 @@ pub(crate) fn check(op: &str, recorded: &Value, outcome: Outcome) -> Result<(), 
         // A Python dictionary's order; here there is none.
         ("docs_ids", _) | (_, Some("unordered")) => sorted(&actual) == sorted(expected),
         (_, None | Some("exact")) => actual == *expected,
+        (_, Some("query")) => same_ranking(&actual, expected).unwrap_or(false),
         (_, Some(other)) => return Err(format!("unknown way to compare: {other}")),
     };
     match same {
@@ -62,6 +63,46 @@ fn same_collections(actual: &Value, expected: &Value) -> bool {
     let empty = Value::Map(Map::new());
     actual.keys().all(|name| expected.contains_key(name))
         && expected.iter().all(|(name, records)| actual.get(name).unwrap_or(&empty) == records)
+}
+
+/// Equal similarities, as far as arithmetic tells, and the same ids for each of them in any order.
+fn same_ranking(actual: &Value, expected: &Value) -> Option<bool> {
+    let ids = |value: &Value| -> Option<Vec<String>> {
+        let ids = value.get("ids")?.as_list()?;
+        Some(ids.iter().map(|id| json::to_string(id, json::Style::Canonical)).collect())
+    };
+    let similarities = |value: &Value| -> Option<Vec<f64>> {
+        let floats = value.get("similarities")?.as_list()?.iter().map(|value| match value {
+            Value::Float(float) => Some(*float),
+            _ => None,
+        });
+        floats.collect()
+    };
+    let near = |a: f64, b: f64| {
+        a == b
+            || (a.is_nan() && b.is_nan())
+            || (a - b).abs() <= 1e-6 * a.abs().max(b.abs()).max(1.0)
+    };
+    let (ours, theirs) = (similarities(actual)?, similarities(expected)?);
+    let (our_ids, their_ids) = (ids(actual)?, ids(expected)?);
+    let same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| near(*a, *b));
+    if !same || our_ids.len() != ours.len() || their_ids.len() != ours.len() {
+        return Some(false);
+    }
+    let mut start = 0;
+    for end in 1..=theirs.len() {
+        if end < theirs.len() && near(theirs[end - 1], theirs[end]) {
+            continue;
+        }
+        let (mut a, mut b) = (our_ids[start..end].to_vec(), their_ids[start..end].to_vec());
+        a.sort();
+        b.sort();
+        if a != b {
+            return Some(false);
+        }
+        start = end;
+    }
+    Some(true)
 }
 
 fn sorted(list: &Value) -> Option<Vec<String>> {
