@@ -20,6 +20,8 @@ mod graph;
 mod index_store;
 #[path = "golden/kvstore.rs"]
 mod kvstore;
+#[path = "golden/property_graph.rs"]
+mod property_graph;
 #[path = "golden/vector.rs"]
 mod vector;
 
@@ -135,7 +137,14 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     };
     let store = trace.get("store").and_then(Value::as_text).map(ToString::to_string);
     let store = store.ok_or("the trace names no store")?;
-    let known = ["kvstore", "docstore", "graph_store", "index_store", "vector_store"];
+    let known = [
+        "kvstore",
+        "docstore",
+        "graph_store",
+        "index_store",
+        "property_graph_store",
+        "vector_store",
+    ];
     if !known.contains(&store.as_str()) {
         return Ok(Some(format!("there is no {store} yet")));
     }
@@ -148,6 +157,9 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
             "index_store" => Box::new(index_store::IndexRunner::new(&mut *backend, init)?),
             "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),
             "vector_store" => Box::new(vector::VectorRunner::new(&mut *backend, init)?),
+            "property_graph_store" => {
+                Box::new(property_graph::PropertyGraphRunner::new(&mut *backend, init)?)
+            }
             _ => Box::new(docstore::DocRunner::new(&mut *backend, init)?),
         };
         replay_on(&mut *runner, &trace, &overrides).map_err(|e| format!("{name}: {e}"))?;

@@ -23,6 +23,8 @@ pub enum ModelError {
     },
     /// The stored form's `__type__` is none of LlamaIndex's.
     UnknownType(String),
+    /// A dictionary is neither an entity nor a chunk of a property graph; as Python shows it.
+    UnknownGraphNode(String),
     /// The node's source is a list of nodes; it must be one node.
     SourceIsList,
     /// The node's metadata template is not one of Python's that `key` and `value` fill.
@@ -42,6 +44,9 @@ impl fmt::Display for ModelError {
                 write!(f, "field {field} is {found}, expected {expected}")
             }
             ModelError::UnknownType(found) => write!(f, "Unknown doc type: {found}"),
+            ModelError::UnknownGraphNode(shown) => {
+                write!(f, "Could not infer node type for data: {shown}")
+            }
             ModelError::SourceIsList => {
                 write!(f, "Source object must be a single RelatedNodeInfo object")
             }

@@ -90,7 +90,7 @@ fn resource_hash(resource: &MediaResource) -> Text {
     if empty { Text::default() } else { sha256(&identity.finish()) }
 }
 
-fn sha256(text: &Text) -> Text {
+pub(super) fn sha256(text: &Text) -> Text {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         for nibble in [byte >> 4, byte & 0xf] {

@@ -11,6 +11,7 @@
 
 mod error;
 mod fields;
+mod graph;
 mod hash;
 mod media;
 mod metadata_dict;
@@ -20,6 +21,7 @@ mod python;
 mod stored;
 
 pub use error::ModelError;
+pub use graph::{LabelledContent, LabelledNode, Relation};
 pub use media::{MediaData, MediaEmbeddings, MediaResource};
 pub use metadata_dict::KeptContent;
 pub use node::{

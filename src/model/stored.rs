@@ -411,7 +411,7 @@ fn normal_path(path: &Text) -> Text {
     }
 }
 
-fn floats(floats: Option<&[f64]>) -> Value {
+pub(super) fn floats(floats: Option<&[f64]>) -> Value {
     let list = floats.map(|list| list.iter().map(|f| Value::Float(*f)).collect::<Vec<_>>());
     list.into()
 }

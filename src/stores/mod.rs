@@ -6,6 +6,7 @@ mod graph;
 mod index;
 #[allow(dead_code, reason = "conversations, which insert, come next")]
 mod list;
+mod property_graph;
 mod strategy;
 #[cfg(test)]
 mod test_kv;
@@ -18,6 +19,10 @@ pub use document::{
 pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
 pub use index::{IndexStore, IndexStruct, StoredStruct, StructKind, StructMethods};
+pub use property_graph::{
+    GraphFilter, GraphSchema, LabelSchema, PropertyGraphImport, PropertyGraphStore, PropertyKind,
+    TRIPLETS_LEN_MAX, Triplet,
+};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};
 pub use vector::{
     DEFAULT_VECTOR_STORE, FILTER_DEPTH_MAX, Filter, FilterCondition, FilterOperator,

@@ -46,6 +46,7 @@ pub(crate) fn check(op: &str, recorded: &Value, outcome: Outcome) -> Result<(), 
         ("to_dict", None | Some("exact")) => same_collections(&actual, expected),
         // A Python dictionary's order; here there is none.
         ("docs_ids", _) | (_, Some("unordered")) => sorted(&actual) == sorted(expected),
+        (_, Some("subset")) => is_drawn_from(&actual, expected),
         (_, None | Some("exact")) => actual == *expected,
         (_, Some("query")) => same_ranking(&actual, expected).unwrap_or(false),
         (_, Some(other)) => return Err(format!("unknown way to compare: {other}")),
@@ -103,6 +104,23 @@ fn same_ranking(actual: &Value, expected: &Value) -> Option<bool> {
         start = end;
     }
     Some(true)
+}
+
+/// True if `actual` has the right number of items, each taken from those to choose from.
+fn is_drawn_from(actual: &Value, expected: &Value) -> bool {
+    let (Some(drawn), Some(mut left)) = (sorted(actual), expected.get("from").and_then(sorted))
+    else {
+        return false;
+    };
+    let count = expected.get("count").and_then(Value::as_int);
+    count == i64::try_from(drawn.len()).ok()
+        && drawn.iter().all(|item| match left.iter().position(|one| one == item) {
+            Some(place) => {
+                left.remove(place);
+                true
+            }
+            None => false,
+        })
 }
 
 fn sorted(list: &Value) -> Option<Vec<String>> {

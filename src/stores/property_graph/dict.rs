@@ -1,0 +1,173 @@
+//! In and out of the dictionary that LlamaIndex's `SimplePropertyGraphStore` persists:
+//! `{"nodes": {id: node}, "relations": {key: relation}, "triplets": [[source, label, target]]}`.
+
+use super::PropertyGraphStore;
+use super::import::Aliases;
+use super::txn::Txn;
+use super::view::{RelationRecord, View};
+use crate::kv::{Map, Text, Value};
+use crate::model::Relation;
+use crate::stores::StoreError;
+
+/// Relations whose LlamaIndex key has at most so many underscores are told from others with the
+/// same key; each possible way to read the key costs a lookup.
+const UNDERSCORES_MAX: usize = 40;
+
+impl PropertyGraphStore {
+    /// Calls `visit` with the key and the value of every entry of LlamaIndex's `nodes`, in the
+    /// order of insertion, holding one at a time.
+    ///
+    /// # Errors
+    ///
+    /// The first of `visit`'s; otherwise as [`PropertyGraphStore::get`].
+    pub fn for_each_node(
+        &self,
+        visit: &mut dyn FnMut(Text, Value) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let [nodes, _] = self.read(|view| view.next_numbers())?;
+        for number in 0..nodes {
+            if let Some(node) = self.read(|view| view.find_whole_node(number))? {
+                visit(node.id.clone(), node.to_value())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the key of every entry of LlamaIndex's `relations` and the relation, in
+    /// the order of insertion, holding one at a time. Its entry of `triplets` is source, label and
+    /// target.
+    ///
+    /// The key is the three joined by `_`, as LlamaIndex looks it up. Where two relations have the
+    /// same, the later one has another key, which LlamaIndex does not look at: it sees the
+    /// properties of the former for both, but what is read back here is all.
+    ///
+    /// # Errors
+    ///
+    /// The first of `visit`'s; otherwise as [`PropertyGraphStore::get`].
+    pub fn for_each_relation(
+        &self,
+        visit: &mut dyn FnMut(Text, Relation) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let [_, relations] = self.read(|view| view.next_numbers())?;
+        for number in 0..relations {
+            let found = self.read(|view| {
+                let Some(record) = view.find_relation(number)? else { return Ok(None) };
+                Ok(Some((relation_key(view, number, &record)?, record.relation)))
+            })?;
+            if let Some((key, relation)) = found {
+                visit(key, relation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of the store as LlamaIndex has it, with the triplets as a list. Holds everything in
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`PropertyGraphStore::get`].
+    pub fn to_dict(&self) -> Result<Value, StoreError> {
+        let (mut nodes, mut relations, mut triplets) = (Map::new(), Map::new(), Vec::new());
+        self.for_each_node(&mut |key, value| {
+            nodes.insert(key, value);
+            Ok(())
+        })?;
+        self.for_each_relation(&mut |key, relation| {
+            let value = relation.to_value();
+            let Relation { label, source_id, target_id, .. } = relation;
+            triplets.push(Value::List(vec![source_id.into(), label.into(), target_id.into()]));
+            relations.insert(key, value);
+            Ok(())
+        })?;
+        let mut dict = Map::with_capacity(3);
+        dict.set("nodes", nodes);
+        dict.set("relations", relations);
+        dict.set("triplets", triplets);
+        Ok(dict.into())
+    }
+
+    /// Replaces everything in the store by what LlamaIndex persisted, in one atomic batch. See
+    /// [`PropertyGraphImport`](super::PropertyGraphImport) for ids with quotes and for relations
+    /// that dangle.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Dict`] if the dictionary is no such thing, [`StoreError::Node`] if a node or
+    /// a relation in it is none: nothing was changed.
+    pub fn load_dict(&self, dict: &Value) -> Result<(), StoreError> {
+        let nodes = field(dict, "nodes")?;
+        let nodes = nodes.ok_or_else(|| bad("nodes", "is missing"))?;
+        let nodes = nodes.as_map().ok_or_else(|| bad("nodes", "is no dictionary"))?;
+        let relations = match field(dict, "relations")? {
+            None => &Map::new(),
+            Some(found) => found.as_map().ok_or_else(|| bad("relations", "is no dictionary"))?,
+        };
+        let triplets = match field(dict, "triplets")? {
+            None => &[],
+            Some(found) => found.as_list().ok_or_else(|| bad("triplets", "is no list"))?,
+        };
+        self.writer.change(|kv| {
+            self.wipe(kv)?;
+            let (mut txn, mut aliases) = (Txn::new(kv, &self.names), Aliases::default());
+            for (key, node) in nodes.iter() {
+                aliases.node(&mut txn, key, node)?;
+            }
+            for (key, relation) in relations.iter() {
+                aliases.relation(&mut txn, key, relation)?;
+            }
+            for triplet in triplets {
+                aliases.triplet(&mut txn, triplet)?;
+            }
+            txn.finish()
+        })
+    }
+}
+
+fn field<'a>(dict: &'a Value, name: &str) -> Result<Option<&'a Value>, StoreError> {
+    match dict.as_map() {
+        Some(map) => Ok(map.get(name)),
+        None => Err(bad("", "is no dictionary")),
+    }
+}
+
+fn bad(name: &str, what: &'static str) -> StoreError {
+    StoreError::Dict { pointer: format!("/{name}"), what }
+}
+
+/// LlamaIndex's key of a relation; another one if it is that of an earlier relation.
+fn relation_key(view: View<'_>, number: u64, record: &RelationRecord) -> Result<Text, StoreError> {
+    let Relation { label, source_id, target_id, .. } = &record.relation;
+    let key = [source_id.as_bytes(), label.as_bytes(), target_id.as_bytes()].join(&b'_');
+    let text = |key: Vec<u8>| {
+        // Texts joined by a text are one.
+        Text::from_bytes(key).map_err(|_| {
+            StoreError::corrupt(&view.names.relations, &number.to_le_bytes(), "has ids of no text")
+        })
+    };
+    let breaks: Vec<usize> =
+        key.iter().enumerate().filter(|(_, byte)| **byte == b'_').map(|(at, _)| at).collect();
+    if breaks.len() == 2 || breaks.len() > UNDERSCORES_MAX {
+        return text(key);
+    }
+    for (place, first) in breaks.iter().enumerate() {
+        let Some(source) = part(view, &key, 0, *first)? else { continue };
+        for second in breaks.iter().skip(place + 1) {
+            let Some(target) = part(view, &key, second + 1, key.len())? else { continue };
+            let label = text(key.get(first + 1..*second).unwrap_or_default().to_vec())?;
+            let other = view.relation_number(source, &label, target)?;
+            if other.is_some_and(|other| other < number) {
+                return text([&key[..], format!("#{number}").as_bytes()].concat());
+            }
+        }
+    }
+    text(key)
+}
+
+/// The number of the node whose id is this part of a key.
+fn part(view: View<'_>, key: &[u8], from: usize, to: usize) -> Result<Option<u64>, StoreError> {
+    match Text::from_bytes(key.get(from..to).unwrap_or_default()) {
+        Ok(id) => view.node_number(&id),
+        Err(_) => Ok(None),
+    }
+}
