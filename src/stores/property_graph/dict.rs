@@ -150,18 +150,21 @@ fn relation_key(view: View<'_>, number: u64, record: &RelationRecord) -> Result<
     if breaks.len() == 2 || breaks.len() > UNDERSCORES_MAX {
         return text(key);
     }
+    // Counted, not numbered: what is given out and taken in again has the same keys.
+    let mut earlier = 0;
     for (place, first) in breaks.iter().enumerate() {
         let Some(source) = part(view, &key, 0, *first)? else { continue };
         for second in breaks.iter().skip(place + 1) {
             let Some(target) = part(view, &key, second + 1, key.len())? else { continue };
             let label = text(key.get(first + 1..*second).unwrap_or_default().to_vec())?;
             let other = view.relation_number(source, &label, target)?;
-            if other.is_some_and(|other| other < number) {
-                return text([&key[..], format!("#{number}").as_bytes()].concat());
-            }
+            earlier += u32::from(other.is_some_and(|other| other < number));
         }
     }
-    text(key)
+    match earlier {
+        0 => text(key),
+        earlier => text([&key[..], format!("#{earlier}").as_bytes()].concat()),
+    }
 }
 
 /// The number of the node whose id is this part of a key.
