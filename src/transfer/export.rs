@@ -9,11 +9,12 @@ use super::error::TransferError;
 use super::files::Target;
 use super::graph;
 use super::keyvalue;
-use super::kinds::Records;
+use super::kinds::{NAMESPACE_SEPARATOR, Records};
 use super::space::Space;
+use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
 use crate::kv::{KvError, KvStore, Text, Value};
-use crate::stores::StoreError;
+use crate::stores::{StoreError, VectorStore};
 
 /// The collection of an ingestion cache, and the name of its file.
 const CACHE: &str = "llama_cache";
@@ -95,6 +96,13 @@ pub fn export(
         keyvalue::write_structs(out, &contents)
     })?;
     export.file(&options.graph_store_fname, Style::Python, graph::write)?;
+    // These two belong to every context that LlamaIndex makes.
+    let mut namespaces = BTreeSet::from(["default".to_owned(), "image".to_owned()]);
+    namespaces.extend(VectorStore::namespaces(&**kv).map_err(TransferError::Read)?);
+    for namespace in &namespaces {
+        let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", options.vector_store_fname);
+        export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
+    }
     if contents.has_cache {
         export.file(CACHE, Style::Python, |out| {
             out.open_map()?;
@@ -143,7 +151,7 @@ impl Contents {
 
 /// True for collections in which stores keep what LlamaIndex has no place for.
 fn is_internal(collection: &str) -> bool {
-    let of_stores = ["graph_store/"];
+    let of_stores = ["graph_store/", "vector_store/"];
     let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
     parts_of_records.iter().any(|end| collection.ends_with(end))
         || of_stores.iter().any(|prefix| collection.starts_with(prefix))
@@ -296,5 +304,17 @@ impl Out<'_> {
         let given = give(&mut |key, value| caught.pass(self.record(&key, &value)));
         caught.settle(given)?;
         self.close()
+    }
+
+    /// As [`Out::records`], with what belongs to records that were counted.
+    pub(super) fn uncounted(
+        &mut self,
+        name: &str,
+        give: impl FnOnce(&mut Visit<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), Failed> {
+        let counted = self.records;
+        let written = self.records(name, give);
+        self.records = counted;
+        written
     }
 }

@@ -14,6 +14,9 @@ const TRIPLETS_LEN: usize = 256;
 /// Walks through the file.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
     load.claim(Space::Graph);
+    if !load.is_first() {
+        return Ok(json.pass()?);
+    }
     if !load.enter(json, "the graph store")? {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::context;
 use super::error::{Left, Stop, TransferError};
 use super::files::Source;
 use super::graph;
@@ -10,6 +11,7 @@ use super::keyvalue;
 use super::kinds::FileKind;
 use super::load::{Json, Learned, Load, Progress, Walk};
 use super::space::Space;
+use super::vectors;
 use crate::engine::PersistOptions;
 use crate::kv::json::JsonReader;
 use crate::kv::{KvStore, LogKv, Staged};
@@ -323,7 +325,8 @@ impl<'s> Import<'s> {
         let (before, all) = (*done, *total);
         let mut tell = |byte: u64| progress(before + byte, all);
         *done += report.len;
-        let mut load = Load::new(walk, options.salvage, learned, spaces, report, &mut tell);
+        let mut load =
+            Load::new(walk, *source, options.salvage, learned, spaces, report, &mut tell);
         let walked = match source.open(&name) {
             Ok(file) => {
                 let mut json = JsonReader::new(file);
@@ -353,6 +356,8 @@ fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Resul
     match kind {
         FileKind::KeyValue => keyvalue::walk(json, load),
         FileKind::Graph => graph::walk(json, load),
+        FileKind::Vectors(namespace) => vectors::walk(json, load, namespace, &[]),
+        FileKind::Context => context::walk(json, load),
         _ => Ok(()),
     }
 }

@@ -189,8 +189,8 @@ pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed
                 out.records(&name("data"), |visit| store.export_bodies(visit))?;
                 out.records(&name("ref_doc_info"), |visit| store.export_ref_docs(visit))?;
             }
-            Space::Structs(_) | Space::Graph => {}
             Space::Collection(name) => write_collection(out, name)?,
+            _ => {}
         }
     }
     out.close()

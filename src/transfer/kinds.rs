@@ -92,7 +92,7 @@ impl FileKind {
 
     /// True if its store is here.
     pub(super) fn is_known(&self) -> bool {
-        matches!(self, FileKind::KeyValue | FileKind::Graph)
+        !matches!(self, FileKind::PropertyGraph | FileKind::Chats)
     }
 
     /// How it is called in reports.

@@ -8,10 +8,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::error::Stop;
+use super::files::Source;
 use super::import::{FileReport, Problem};
 use super::space::Space;
 use crate::engine::Durability;
-use crate::kv::json::{JsonReader, Next};
+use crate::kv::json::{JsonReader, Next, StreamError};
 use crate::kv::{KvStore, Staged, Text, Value};
 use crate::limits::{COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX};
 
@@ -50,6 +51,7 @@ pub(super) struct Learned {
 /// One walk through one file.
 pub(super) struct Load<'a> {
     pub(super) walk: Walk,
+    source: &'a dyn Source,
     pub(super) is_salvage: bool,
     pub(super) learned: &'a mut Learned,
     pub(super) spaces: &'a mut BTreeSet<Space>,
@@ -64,6 +66,7 @@ pub(super) struct Load<'a> {
 impl<'a> Load<'a> {
     pub(super) fn new(
         walk: Walk,
+        source: &'a dyn Source,
         is_salvage: bool,
         learned: &'a mut Learned,
         spaces: &'a mut BTreeSet<Space>,
@@ -72,7 +75,18 @@ impl<'a> Load<'a> {
     ) -> Self {
         let seen = BTreeMap::new();
         let (batch_start, told) = (0, 0);
-        Load { walk, is_salvage, learned, spaces, report, progress, seen, batch_start, told }
+        Load {
+            walk,
+            source,
+            is_salvage,
+            learned,
+            spaces,
+            report,
+            progress,
+            seen,
+            batch_start,
+            told,
+        }
     }
 
     /// Where to write; nowhere in a check.
@@ -94,6 +108,25 @@ impl<'a> Load<'a> {
             Walk::Check | Walk::Second(_) => true,
             Walk::First(_) => !self.learned.needs_second,
         }
+    }
+
+    /// The file once more, from its start.
+    pub(super) fn open_again(&self) -> Result<Json<'a>, Stop> {
+        Ok(JsonReader::new(self.source.open(&self.report.name).map_err(Stop::Open)?))
+    }
+
+    /// In a salvage, the end of what can be read is an end like any other.
+    pub(super) fn tolerate<T>(&self, read: Result<T, StreamError>) -> Result<Option<T>, Stop> {
+        match read {
+            Ok(found) => Ok(Some(found)),
+            Err(_) if self.is_salvage => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// How often a key came that may come once.
+    pub(super) fn occurrences(&self, key: &Text) -> u32 {
+        self.learned.occurrences.get(key).copied().unwrap_or(1)
     }
 
     /// What the file says of `space` takes the place of what is there.

@@ -12,7 +12,11 @@
 //!                             collections as they are
 //! index_store.json            index stores of all namespaces                always
 //! graph_store.json            the graph store                               always
+//! {ns}__vector_store.json     the vector store of the namespace ns              always for
+//!                                                                           default and image
+//! vector_store.json           that of the namespace default                 no
 //! llama_cache                 the collections of an ingestion cache         if there is one
+//! `StorageContext.to_dict`    all of these                                  no
 //! ```
 //!
 //! Files of other names are told by what they begin with, so that custom names need not be given.
@@ -27,6 +31,7 @@
 //! snapshot from before. A process that is killed meanwhile leaves a part, and that snapshot;
 //! importing again makes it whole, since each namespace of the files is emptied first.
 
+mod context;
 mod error;
 mod export;
 mod files;
@@ -36,6 +41,7 @@ mod keyvalue;
 mod kinds;
 mod load;
 mod space;
+mod vectors;
 
 pub use error::{Left, TransferError};
 pub use export::{ExportOptions, ExportReport, ExportedFile, export};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
-use crate::stores::{DocumentStore, GraphStore, IndexStore, StoreError};
+use crate::stores::{DocumentStore, GraphStore, IndexStore, StoreError, VectorStore};
 
 /// A store in its namespace, or a collection of no store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +14,8 @@ pub(super) enum Space {
     Documents(String),
     /// The index store of this namespace.
     Structs(String),
+    /// The vector store of this namespace.
+    Vectors(String),
     /// The graph store.
     Graph,
     /// A collection that belongs to no store.
@@ -26,6 +28,7 @@ impl Space {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).holds_nothing(),
             Space::Structs(namespace) => Ok(structs(kv, namespace).index_ids()?.is_empty()),
+            Space::Vectors(namespace) => vectors(kv, namespace).is_empty(),
             Space::Graph => GraphStore::new(kv.clone()).is_empty(),
             Space::Collection(name) => Ok(kv.len(name)? == 0),
         }
@@ -36,10 +39,15 @@ impl Space {
         match self {
             Space::Documents(namespace) => documents(kv, namespace).clear(),
             Space::Structs(namespace) => structs(kv, namespace).clear(),
+            Space::Vectors(namespace) => vectors(kv, namespace).clear(),
             Space::Graph => GraphStore::new(kv.clone()).clear(),
             Space::Collection(name) => clear_collection(kv, name),
         }
     }
+}
+
+pub(super) fn vectors(kv: &Arc<dyn KvStore>, namespace: &str) -> VectorStore {
+    VectorStore::with_namespace(kv.clone(), namespace)
 }
 
 fn clear_collection(kv: &Arc<dyn KvStore>, name: &str) -> Result<(), StoreError> {
@@ -65,6 +73,9 @@ impl fmt::Display for Space {
             }
             Space::Structs(namespace) => {
                 write!(f, "the index store \"{}\"", namespace.escape_debug())
+            }
+            Space::Vectors(namespace) => {
+                write!(f, "the vector store \"{}\"", namespace.escape_debug())
             }
             Space::Graph => write!(f, "a graph"),
             Space::Collection(name) => write!(f, "the collection \"{}\"", name.escape_debug()),

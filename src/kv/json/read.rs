@@ -136,6 +136,36 @@ impl<I: Input> Grammar<I> {
         }
     }
 
+    /// Steps over a value by finding its end: what is inside is not looked at.
+    pub(super) fn pass(&mut self, depth: usize) -> Read<()> {
+        if !matches!(self.peek(), Some(b'{' | b'[')) {
+            return self.value(depth).map(drop);
+        }
+        let (mut open, mut in_string, mut is_escaped) = (0u64, false, false);
+        loop {
+            let window = self.input.window();
+            let end = window.iter().position(|byte| {
+                match byte {
+                    _ if is_escaped => is_escaped = false,
+                    b'\\' if in_string => is_escaped = true,
+                    b'"' => in_string = !in_string,
+                    b'{' | b'[' if !in_string => open += 1,
+                    b'}' | b']' if !in_string => open -= 1,
+                    _ => {}
+                }
+                open == 0
+            });
+            let len = end.map_or(window.len(), |end| end + 1);
+            self.input.advance(len);
+            if end.is_some() {
+                return Ok(());
+            }
+            if !self.input.more() {
+                return Err("Expecting ',' delimiter");
+            }
+        }
+    }
+
     fn object(&mut self, depth: usize) -> Read<Value> {
         self.input.advance(1);
         let mut map = Map::new();
