@@ -2,7 +2,7 @@
 
 use super::error::Stop;
 use super::load::{Json, Load, shown};
-use super::{graph, keyvalue, vectors};
+use super::{graph, keyvalue, property_graph, vectors};
 use crate::kv::json::Next;
 
 /// Walks through the file.
@@ -18,6 +18,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
         match name.as_str().unwrap_or_default() {
             "doc_store" | "index_store" => keyvalue::walk(json, load)?,
             "graph_store" => graph::walk(json, load)?,
+            "property_graph_store" => property_graph::walk(json, load)?,
             "vector_store" => {
                 json.enter()?;
                 while let Some(namespace) = json.key()? {

@@ -10,11 +10,12 @@ use super::files::Target;
 use super::graph;
 use super::keyvalue;
 use super::kinds::{NAMESPACE_SEPARATOR, Records};
-use super::space::Space;
+use super::property_graph;
+use super::space::{Space, is_empty_graph};
 use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
 use crate::kv::{KvError, KvStore, Text, Value};
-use crate::stores::{StoreError, VectorStore};
+use crate::stores::{PropertyGraphStore, StoreError, VectorStore};
 
 /// The collection of an ingestion cache, and the name of its file.
 const CACHE: &str = "llama_cache";
@@ -103,6 +104,10 @@ pub fn export(
         let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", options.vector_store_fname);
         export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
     }
+    let graph = PropertyGraphStore::new(kv.clone());
+    if !is_empty_graph(&graph).map_err(TransferError::Read)? {
+        export.file(&options.pg_graph_store_fname, Style::Utf8, property_graph::write)?;
+    }
     if contents.has_cache {
         export.file(CACHE, Style::Python, |out| {
             out.open_map()?;
@@ -151,7 +156,7 @@ impl Contents {
 
 /// True for collections in which stores keep what LlamaIndex has no place for.
 fn is_internal(collection: &str) -> bool {
-    let of_stores = ["graph_store/", "vector_store/"];
+    let of_stores = ["graph_store/", "property_graph_store/", "vector_store/"];
     let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
     parts_of_records.iter().any(|end| collection.ends_with(end))
         || of_stores.iter().any(|prefix| collection.starts_with(prefix))

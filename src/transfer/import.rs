@@ -10,6 +10,7 @@ use super::graph;
 use super::keyvalue;
 use super::kinds::FileKind;
 use super::load::{Json, Learned, Load, Progress, Walk};
+use super::property_graph;
 use super::space::Space;
 use super::vectors;
 use crate::engine::PersistOptions;
@@ -356,6 +357,7 @@ fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Resul
     match kind {
         FileKind::KeyValue => keyvalue::walk(json, load),
         FileKind::Graph => graph::walk(json, load),
+        FileKind::PropertyGraph => property_graph::walk(json, load),
         FileKind::Vectors(namespace) => vectors::walk(json, load, namespace, &[]),
         FileKind::Context => context::walk(json, load),
         _ => Ok(()),

@@ -92,7 +92,7 @@ impl FileKind {
 
     /// True if its store is here.
     pub(super) fn is_known(&self) -> bool {
-        !matches!(self, FileKind::PropertyGraph | FileKind::Chats)
+        !matches!(self, FileKind::Chats)
     }
 
     /// How it is called in reports.

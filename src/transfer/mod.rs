@@ -12,6 +12,7 @@
 //!                             collections as they are
 //! index_store.json            index stores of all namespaces                always
 //! graph_store.json            the graph store                               always
+//! property_graph_store.json   the property graph store                      if it holds any
 //! {ns}__vector_store.json     the vector store of the namespace ns              always for
 //!                                                                           default and image
 //! vector_store.json           that of the namespace default                 no
@@ -40,6 +41,7 @@ mod import;
 mod keyvalue;
 mod kinds;
 mod load;
+mod property_graph;
 mod space;
 mod vectors;
 

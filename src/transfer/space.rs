@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
-use crate::stores::{DocumentStore, GraphStore, IndexStore, StoreError, VectorStore};
+use crate::stores::{
+    DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError, VectorStore,
+};
 
 /// A store in its namespace, or a collection of no store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,8 @@ pub(super) enum Space {
     Vectors(String),
     /// The graph store.
     Graph,
+    /// The property graph store.
+    PropertyGraph,
     /// A collection that belongs to no store.
     Collection(String),
 }
@@ -30,6 +34,7 @@ impl Space {
             Space::Structs(namespace) => Ok(structs(kv, namespace).index_ids()?.is_empty()),
             Space::Vectors(namespace) => vectors(kv, namespace).is_empty(),
             Space::Graph => GraphStore::new(kv.clone()).is_empty(),
+            Space::PropertyGraph => is_empty_graph(&PropertyGraphStore::new(kv.clone())),
             Space::Collection(name) => Ok(kv.len(name)? == 0),
         }
     }
@@ -41,6 +46,7 @@ impl Space {
             Space::Structs(namespace) => structs(kv, namespace).clear(),
             Space::Vectors(namespace) => vectors(kv, namespace).clear(),
             Space::Graph => GraphStore::new(kv.clone()).clear(),
+            Space::PropertyGraph => PropertyGraphStore::new(kv.clone()).clear(),
             Space::Collection(name) => clear_collection(kv, name),
         }
     }
@@ -48,6 +54,11 @@ impl Space {
 
 pub(super) fn vectors(kv: &Arc<dyn KvStore>, namespace: &str) -> VectorStore {
     VectorStore::with_namespace(kv.clone(), namespace)
+}
+
+/// True if the graph has neither nodes nor relations.
+pub(super) fn is_empty_graph(store: &PropertyGraphStore) -> Result<bool, StoreError> {
+    Ok(store.node_count()? == 0 && store.relation_count()? == 0)
 }
 
 fn clear_collection(kv: &Arc<dyn KvStore>, name: &str) -> Result<(), StoreError> {
@@ -78,6 +89,7 @@ impl fmt::Display for Space {
                 write!(f, "the vector store \"{}\"", namespace.escape_debug())
             }
             Space::Graph => write!(f, "a graph"),
+            Space::PropertyGraph => write!(f, "a property graph"),
             Space::Collection(name) => write!(f, "the collection \"{}\"", name.escape_debug()),
         }
     }

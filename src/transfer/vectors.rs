@@ -1,5 +1,5 @@
-//! The file of `SimpleVectorStore`, three dictionaries with the same keys:
-//! `{"embedding_dict": {id: [floats]}, "text_id_to_ref_doc_id": {id: id}, "metadata_dict": {id: {}}}`.
+//! The file of `SimpleVectorStore`, three dictionaries with the same keys: `{"embedding_dict": {id:
+//! [floats]}, "text_id_to_ref_doc_id": {id: id}, "metadata_dict": {id: {}}}`.
 //!
 //! A row is made of an entry of each. They stand far apart in the file, so it is read at three
 //! places at once, which works without holding more than some rows since LlamaIndex fills the

@@ -22,12 +22,23 @@ fn plain(name: &str, text: &[u8]) -> Value {
         value = parse(inner.as_bytes());
     }
     let Value::Map(map) = value else { return value };
+    if name == "property_graph_store.json" {
+        return with_sorted_triplets(map);
+    }
     if name == "docstore.json" || name == "index_store.json" {
         let is_empty = |v: &Value| v.as_map().is_some_and(|map| map.is_empty());
         let kept = map.into_iter().filter(|(_, v)| !is_empty(v));
         return Value::Map(kept.map(|(key, v)| (key, with_parsed_data(v))).collect());
     }
     map.into()
+}
+
+/// Triplets are a set.
+fn with_sorted_triplets(mut graph: siltstone::kv::Map) -> Value {
+    if let Some(Value::List(triplets)) = graph.get_mut("triplets") {
+        triplets.sort_by_key(|triplet| json::to_string(triplet, json::Style::Canonical));
+    }
+    graph.into()
 }
 
 /// Index structs hold JSON in a string, with sets as lists.
