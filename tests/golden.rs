@@ -10,6 +10,8 @@
 
 #![expect(clippy::print_stdout, reason = "the report is this program's output")]
 
+#[path = "golden/chat.rs"]
+mod chat;
 #[path = "golden/compare.rs"]
 mod compare;
 #[path = "golden/docstore.rs"]
@@ -138,11 +140,13 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     let store = trace.get("store").and_then(Value::as_text).map(ToString::to_string);
     let store = store.ok_or("the trace names no store")?;
     let known = [
+        "chat_store",
         "kvstore",
         "docstore",
         "graph_store",
         "index_store",
         "property_graph_store",
+        "sql_chat_store",
         "vector_store",
     ];
     if !known.contains(&store.as_str()) {
@@ -153,6 +157,8 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     for mut backend in backends() {
         let name = backend.name();
         let mut runner: Box<dyn Runner + '_> = match store.as_str() {
+            "chat_store" => Box::new(chat::ChatRunner::new(&mut *backend)),
+            "sql_chat_store" => Box::new(chat::QueueRunner::new(&mut *backend)),
             "kvstore" => Box::new(kvstore::KvRunner::new(&mut *backend, init)?),
             "index_store" => Box::new(index_store::IndexRunner::new(&mut *backend, init)?),
             "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),

@@ -9,6 +9,7 @@
 //! base64 under `data`, which LlamaIndex's own reader accepts; and whatever an index node points
 //! to comes back as it was written.
 
+mod chat;
 mod error;
 mod fields;
 mod graph;
@@ -20,6 +21,7 @@ mod printable;
 mod python;
 mod stored;
 
+pub use chat::{BlockKind, ChatMessage, ContentBlock, MessageRole};
 pub use error::ModelError;
 pub use graph::{LabelledContent, LabelledNode, Relation};
 pub use media::{MediaData, MediaEmbeddings, MediaResource};

@@ -29,6 +29,13 @@ pub enum StoreError {
         /// What is wrong with it.
         source: ModelError,
     },
+    /// A message that was given or that is stored is none. Others can still be used.
+    Message {
+        /// The conversation's key.
+        chat: Text,
+        /// What is wrong with it.
+        source: ModelError,
+    },
     /// A record that the store keeps for itself is not as it wrote it. Export what can be read
     /// and load it into a new store.
     Corrupt {
@@ -79,6 +86,9 @@ impl fmt::Display for StoreError {
                 line(id)
             ),
             StoreError::Node { id, source } => write!(f, "node {}: {source}", line(id)),
+            StoreError::Message { chat, source } => {
+                write!(f, "a message of chat \"{}\": {source}", line(chat))
+            }
             StoreError::Corrupt { collection, key, what } => write!(
                 f,
                 "record \"{}\" of collection \"{collection}\" {what}; export what can be read \
@@ -102,7 +112,7 @@ impl fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            StoreError::Node { source, .. } => Some(source),
+            StoreError::Node { source, .. } | StoreError::Message { source, .. } => Some(source),
             StoreError::Kv(source) => Some(source),
             _ => None,
         }

@@ -205,6 +205,42 @@ impl<'a> List<'a> {
         Ok(self.chunk(number)?.items.into_iter().nth(place))
     }
 
+    /// How many values stand before the first that `is_before` refuses; they must be sorted so that
+    /// it refuses all after that one. Walks from the end, so it is quick for what belongs there.
+    ///
+    /// # Errors
+    ///
+    /// As [`List::push`].
+    pub(crate) fn partition_point(
+        &self,
+        is_before: impl Fn(&Value) -> bool,
+    ) -> Result<u64, StoreError> {
+        let tail = self.items.len() as u64;
+        let mut start = self.len.checked_sub(tail).ok_or_else(|| self.miscounted())?;
+        if self.items.first().is_some_and(&is_before) {
+            return Ok(start + self.items.partition_point(is_before) as u64);
+        }
+        let mut at = self.ends.map(|(_, last)| last);
+        while let Some(number) = at {
+            let chunk = self.chunk(number)?;
+            start = start.checked_sub(chunk.items.len() as u64).ok_or_else(|| self.miscounted())?;
+            if chunk.items.first().is_some_and(&is_before) {
+                return Ok(start + chunk.items.partition_point(is_before) as u64);
+            }
+            at = chunk.prev;
+        }
+        Ok(start)
+    }
+
+    /// True if there is a chunk `handle`: after an insertion a handle may be of none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Kv`] if the store cannot be read.
+    pub(crate) fn has_chunk(&self, handle: u64) -> Result<bool, StoreError> {
+        Ok(handle == self.tail || self.kv.contains(self.collection, &self.chunk_key(handle))?)
+    }
+
     /// Removes the value at `position` and returns it, if there is one.
     ///
     /// # Errors
@@ -522,7 +558,8 @@ fn place(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn number(map: &Map, field: &str) -> Option<u64> {
+/// A field that is a number.
+pub(super) fn number(map: &Map, field: &str) -> Option<u64> {
     u64::try_from(map.get(field)?.as_int()?).ok()
 }
 

@@ -1,10 +1,11 @@
 //! LlamaIndex's stores over a [`KvStore`](crate::kv::KvStore).
 
+mod chat;
+mod directory;
 mod document;
 mod error;
 mod graph;
 mod index;
-#[allow(dead_code, reason = "conversations, which insert, come next")]
 mod list;
 mod property_graph;
 mod strategy;
@@ -13,6 +14,7 @@ mod test_kv;
 mod vector;
 mod writer;
 
+pub use chat::{ChatQueue, ChatRow, ChatStore, MessageStatus};
 pub use document::{
     AddOptions, DocumentBatch, DocumentStore, DocumentStoreOptions, Missing, RefDocInfo,
 };

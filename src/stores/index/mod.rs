@@ -7,8 +7,8 @@
 //! ```text
 //! collection                 key         value
 //! index_store/data           index id    {__type__, #order, #summary [, #index_id]}
-//! index_store/data.members   ""          {#next, #structs: head of a list of index ids}
-//!                            others      see below
+//! index_store/data.members   "", "#.."   the ids in their order, see `stores/directory.rs`
+//!                            others      see `stored.rs`
 //! ```
 //!
 //! LlamaIndex keeps a struct as one record, its fields as JSON text in `__data__`, and writes all
@@ -17,8 +17,8 @@
 //! with `__data__` is LlamaIndex's own, as import puts it if it cannot be taken apart; it is read
 //! like any other and taken apart when it is first changed.
 //!
-//! `#order` is the struct's serial number, under which its members are kept. The list of index ids
-//! gives `index_structs` the order of a Python dictionary: overwriting keeps a struct's place.
+//! `#order` is the struct's serial number in the directory, under which its members are kept.
+//! `index_structs` has the order of a Python dictionary: overwriting keeps a struct's place.
 //!
 //! # Atomicity
 //!
@@ -35,7 +35,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::list::List;
+use super::directory::Directory;
+use super::list::number;
 use super::writer::Writer;
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore, Map, Text, Value};
@@ -176,9 +177,7 @@ impl IndexStore {
     /// [`StoreError::Corrupt`] if bookkeeping is damaged.
     pub fn index_ids(&self) -> Result<Vec<Text>, StoreError> {
         self.writer.read(|kv| {
-            let ids = self.directory(kv)?.0.values()?;
-            let mut ids: Vec<Text> =
-                ids.into_iter().filter_map(|id| id.as_text().cloned()).collect();
+            let mut ids = Directory::load(kv, &self.names.members)?.ids()?;
             if kv.len(&self.names.data)? != ids.len() as u64 {
                 // LlamaIndex wrote some into the key-value store itself; those come last.
                 let listed: BTreeSet<Text> = ids.iter().cloned().collect();
@@ -353,48 +352,20 @@ impl IndexStore {
             }
         };
         kv.delete(&self.names.data, id.as_bytes())?;
-        let (mut ids, mut record) = self.directory(kv)?;
-        // The record of a serial number says where in the list the id is.
-        let place = serial.map(|serial| format!("#{serial}"));
-        if let Some(place) = place {
-            let handle = kv.get(&self.names.members, place.as_bytes())?;
-            if let Some(handle) = handle.as_ref().and_then(Value::as_int) {
-                let handle = u64::try_from(handle).map_err(|_| self.malformed(id))?;
-                ids.remove_in(handle, |found| found.as_text() == Some(id))?;
-            }
-            kv.delete(&self.names.members, place.as_bytes())?;
+        if let Some(serial) = serial {
+            let mut directory = Directory::load(kv, &self.names.members)?;
+            directory.leave(serial, id)?;
+            directory.save()?;
         }
-        record.set("#structs", ids.head());
-        kv.put(&self.names.members, b"", &record.into())?;
         Ok(true)
     }
 
     /// Lists a new id; returns its serial number.
     fn enter(&self, kv: &dyn KvStore, id: &Text) -> Result<u64, StoreError> {
-        let (mut ids, mut record) = self.directory(kv)?;
-        let serial = number(&record, "#next").unwrap_or(0);
-        let handle = ids.push(id.into())?;
-        record.set("#next", serial + 1);
-        record.set("#structs", ids.head());
-        kv.put(&self.names.members, b"", &record.into())?;
-        kv.put(&self.names.members, format!("#{serial}").as_bytes(), &handle.into())?;
+        let mut directory = Directory::load(kv, &self.names.members)?;
+        let serial = directory.enter(id)?;
+        directory.save()?;
         Ok(serial)
-    }
-
-    /// The list of ids, and the record that holds its head.
-    fn directory<'a>(&'a self, kv: &'a dyn KvStore) -> Result<(List<'a>, Map), StoreError> {
-        let members = self.names.members.as_str();
-        match kv.get(members, b"")? {
-            None => Ok((List::new(kv, members, b"structs"), Map::new())),
-            Some(Value::Map(record)) => {
-                let list = match record.get("#structs") {
-                    Some(head) => List::open(kv, members, b"structs", head)?,
-                    None => List::new(kv, members, b"structs"),
-                };
-                Ok((list, record))
-            }
-            Some(_) => Err(StoreError::corrupt(members, b"", "is no dictionary")),
-        }
     }
 
     fn find(&self, kv: &dyn KvStore, id: &Text) -> Result<Option<Found>, StoreError> {
@@ -436,10 +407,6 @@ impl Head {
 
 fn serial(record: &Map) -> Option<u64> {
     number(record, "#order")
-}
-
-fn number(map: &Map, field: &str) -> Option<u64> {
-    u64::try_from(map.get(field)?.as_int()?).ok()
 }
 
 impl std::fmt::Debug for IndexStore {
