@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use siltstone::Db;
 use siltstone::kv::{KvStore, LogKv, Text};
-use siltstone::model::{Node, Relation};
+use siltstone::model::{ChatMessage, MessageRole, Node, Relation};
 use siltstone::stores::{
-    AddOptions, DocumentStore, GraphFilter, GraphStore, IndexStore, IndexStruct, Missing,
-    PropertyGraphStore, StructKind, StructMethods, VectorEntry, VectorStore,
+    AddOptions, ChatQueue, ChatStore, DocumentStore, GraphFilter, GraphStore, IndexStore,
+    IndexStruct, MessageStatus, Missing, PropertyGraphStore, StructKind, StructMethods,
+    VectorEntry, VectorStore,
 };
 use tempfile::TempDir;
 
@@ -74,6 +75,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         add_to_index(kv, n, StructKind::VectorStore)
     }),
     of("add a node to a list index of n", |kv, n| add_to_index(kv, n, StructKind::List)),
+    of("append a message to n", append_message),
+    of("append a message to a queue of n", append_to_queue),
     of("upsert a triplet, its subject has n", upsert_triplet),
     of("upsert a relation, its source has n", upsert_relation),
     of("delete a vector of n", delete_vector),
@@ -164,6 +167,50 @@ fn add_to_index(kv: Arc<dyn KvStore>, n: u64, kind: StructKind) -> Run {
         let new: Vec<Text> = (n..n + count).map(id).collect();
         let took = time(|| new.iter().for_each(|id| store.add_node("index", id).unwrap()));
         new.iter().for_each(|id| assert!(store.delete_node("index", id).unwrap()));
+        took
+    })
+}
+
+fn message(i: u64) -> ChatMessage {
+    ChatMessage::new(MessageRole::User, format!("{i}: what is siltstone?"))
+}
+
+fn append_message(kv: Arc<dyn KvStore>, n: u64) -> Run {
+    let store = ChatStore::new(kv);
+    for batch in batches(n) {
+        store.add_messages("talk", &batch.map(message).collect::<Vec<_>>()).unwrap();
+    }
+    Box::new(move |count| {
+        let new: Vec<ChatMessage> = (n..n + count).map(message).collect();
+        let took = time(|| {
+            for message in &new {
+                store.add_message("talk", message, None).unwrap();
+            }
+        });
+        for _ in new {
+            store.delete_last_message("talk").unwrap();
+        }
+        took
+    })
+}
+
+fn append_to_queue(kv: Arc<dyn KvStore>, n: u64) -> Run {
+    let store = ChatQueue::new(kv);
+    for batch in batches(n) {
+        let messages: Vec<ChatMessage> = batch.map(message).collect();
+        store.add_messages("talk", &messages, MessageStatus::Active).unwrap();
+    }
+    Box::new(move |count| {
+        let new: Vec<ChatMessage> = (n..n + count).map(message).collect();
+        let mut ids = Vec::with_capacity(new.len());
+        let took = time(|| {
+            for message in &new {
+                ids.push(store.add_message("talk", message, MessageStatus::Active).unwrap());
+            }
+        });
+        for id in ids {
+            store.delete_message("talk", id).unwrap();
+        }
         took
     })
 }
