@@ -8,6 +8,7 @@ mod graph;
 mod index;
 mod list;
 mod property_graph;
+mod registry;
 mod strategy;
 #[cfg(test)]
 mod test_kv;
@@ -25,10 +26,11 @@ pub use property_graph::{
     GraphFilter, GraphSchema, LabelSchema, PropertyGraphImport, PropertyGraphStore, PropertyKind,
     TRIPLETS_LEN_MAX, Triplet,
 };
+pub(crate) use registry::{Registry, has_property_graph};
 pub use strategy::{Deduplicator, DocstoreStrategy, Judged, Round, Verdict};
 pub use vector::{
     DEFAULT_VECTOR_STORE, FILTER_DEPTH_MAX, Filter, FilterCondition, FilterOperator,
-    MetadataFilter, MetadataFilters, QueryMode, VectorEntry, VectorQuery, VectorQueryResult,
-    VectorStore,
+    IMAGE_VECTOR_STORE, MetadataFilter, MetadataFilters, QueryMode, VectorEntry, VectorQuery,
+    VectorQueryResult, VectorStore,
 };
 pub(crate) use writer::Writer;

@@ -71,6 +71,23 @@ impl StructKind {
         StructKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// The class of index that LlamaIndex makes of such a struct.
+    pub const fn index_class(self) -> &'static str {
+        match self {
+            Kind::Tree => "TreeIndex",
+            Kind::List => "SummaryIndex",
+            Kind::KeywordTable => "KeywordTableIndex",
+            Kind::VectorStore => "VectorStoreIndex",
+            Kind::Multimodal => "MultiModalVectorStoreIndex",
+            Kind::Kg => "KnowledgeGraphIndex",
+            Kind::SimpleLpg => "PropertyGraphIndex",
+            Kind::Empty => "EmptyIndex",
+            Kind::DocumentSummary => "DocumentSummaryIndex",
+            Kind::Sql => "SQLStructStoreIndex",
+            Kind::Pandas => "PandasIndex",
+        }
+    }
+
     /// Its fields, in LlamaIndex's order.
     pub(super) const fn fields(self) -> &'static [Field] {
         match self {

@@ -77,6 +77,9 @@ use table::{Needs, Table};
 /// The namespace of the store that a context calls its vector store.
 pub const DEFAULT_VECTOR_STORE: &str = "default";
 
+/// The namespace of the store that LlamaIndex's contexts have for embeddings of images.
+pub const IMAGE_VECTOR_STORE: &str = "image";
+
 /// Stores embeddings with metadata, and finds the nearest ones.
 ///
 /// Clones share one store. The crate's `StorageContext` holds one for each namespace.

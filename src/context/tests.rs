@@ -1,0 +1,242 @@
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::kv::Text;
+use crate::model::{ChatMessage, LabelledNode, MessageRole, Node};
+use crate::stores::{AddOptions, IndexStruct, MessageStatus, StructKind, VectorQuery};
+
+fn add(context: &StorageContext, id: &str) -> Result<(), StoreError> {
+    let node = Node::text(id, "text").with_source("a.txt");
+    context.docstore().add_documents(&[node], &AddOptions::default())?;
+    context.graph_store().upsert_triplet(id, "is in", "a.txt")
+}
+
+/// Goal: a transaction that fails leaves no trace in any store, one that does not is one
+/// batch, and the stores go on well after both. Method: reopening in between, so that what the
+/// stores keep in memory cannot hide what is stored.
+#[test]
+fn a_transaction_is_all_or_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || StorageContext::open(dir.path()).expect("open");
+    let context = open();
+    add(&context, "n0").expect("add");
+    let failed = context.transaction(|inside| {
+        add(inside, "n1")?;
+        assert!(inside.docstore().document_exists("n1")?, "it sees its own changes");
+        assert_eq!(inside.graph_store().get("n1")?.len(), 1);
+        Err::<(), _>(StoreError::InvalidArgument("enough".into()))
+    });
+    assert!(matches!(failed, Err(StoreError::InvalidArgument(_))));
+    let batches_before = context.kv().len("docstore/data").expect("len");
+    assert_eq!(batches_before, 1, "nothing of the failed one is there");
+    for round in 0..3 {
+        let id = format!("t{round}");
+        let done = context.transaction(|inside| add(inside, &id));
+        done.expect("a transaction");
+        add(&context, &format!("s{round}")).expect("add outside");
+    }
+    let info = context.docstore().get_ref_doc_info("a.txt").expect("get").expect("there");
+    let ids: Vec<String> = info.node_ids.iter().map(ToString::to_string).collect();
+    assert_eq!(ids, ["n0", "t0", "s0", "t1", "s1", "t2", "s2"]);
+    drop(context);
+    let context = open();
+    let again = context.docstore().get_ref_doc_info("a.txt").expect("get").expect("there");
+    assert_eq!(again, info);
+    assert!(!context.docstore().document_exists("n1").expect("exists"));
+    assert_eq!(context.graph_store().get("t2").expect("get").len(), 1);
+    assert!(context.graph_store().get("n1").expect("get").is_empty());
+}
+
+/// What every store of the context holds, by reading each one.
+fn contents(context: &StorageContext) -> String {
+    let mut all = String::new();
+    let ids = context.docstore().get_all_document_ids().expect("ids");
+    write!(all, "{ids:?} ").expect("text");
+    write!(all, "{:?} ", context.index_store().index_structs().expect("structs")).expect("text");
+    for namespace in context.vector_namespaces().expect("namespaces") {
+        let store = context.vector_store_in(&namespace).expect("a store");
+        let found = store.query(&VectorQuery::new([1.0, 0.0], 100)).expect("query");
+        write!(all, "{namespace} {found:?} ").expect("text");
+    }
+    write!(all, "{:?} ", context.graph_store().to_dict().expect("graph")).expect("text");
+    write!(all, "{:?} ", context.chat_store().get_messages("chat").expect("chat")).expect("text");
+    write!(all, "{:?} ", context.chat_queue().get_messages("queue", None, None, 0).expect("queue"))
+        .expect("text");
+    write!(all, "{:?}", context.property_graph_store().to_dict().expect("graph")).expect("text");
+    all
+}
+
+fn add_everywhere(context: &StorageContext, id: &str) -> Result<(), StoreError> {
+    add(context, id)?;
+    let mut node = Node::text(id, "text");
+    node.embedding = Some(vec![1.0, id.len() as f64]);
+    context.vector_store()?.add(std::slice::from_ref(&node))?;
+    context.create_vector_store("titles")?.add(&[node])?;
+    if context.index_store().index_ids()?.is_empty() {
+        context.index_store().add_index_struct(&IndexStruct::new(StructKind::List, "list"))?;
+    }
+    context.index_store().add_node("list", id)?;
+    let message = ChatMessage::new(MessageRole::User, id);
+    context.chat_store().add_message("chat", &message, None)?;
+    context.chat_queue().add_message("queue", &message, MessageStatus::Active)?;
+    context.property_graph_store().upsert_nodes(&[LabelledNode::entity(id)])
+}
+
+/// Goal: every store takes part in a transaction. Method: all stores are changed in one that fails
+/// and one that does not, with queries before, in between and after, since vector stores keep
+/// tables of their rows; then what is read must be what another handle reads.
+#[test]
+fn every_store_takes_part_in_a_transaction() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || StorageContext::open(dir.path()).expect("open");
+    let context = open();
+    add_everywhere(&context, "n0").expect("add");
+    let before = contents(&context);
+    let counts = context.kv().collections().expect("counts");
+    let failed = context.transaction(|inside| {
+        add_everywhere(inside, "failed")?;
+        assert!(contents(inside).len() > before.len(), "it sees its own changes");
+        assert_eq!(context.kv().collections()?, counts, "nobody else does");
+        Err::<(), _>(StoreError::InvalidArgument("enough".into()))
+    });
+    assert!(matches!(failed, Err(StoreError::InvalidArgument(_))));
+    assert_eq!(contents(&context), before, "a failed transaction leaves no trace");
+    let mut within = String::new();
+    let done = context.transaction(|inside| -> Result<(), StoreError> {
+        add_everywhere(inside, "n1")?;
+        add_everywhere(inside, "n2")?;
+        within = contents(inside);
+        Ok(())
+    });
+    done.expect("a transaction");
+    assert_eq!(contents(&context), within);
+    add_everywhere(&context, "n3").expect("add outside");
+    let after = contents(&context);
+    for id in ["n0", "n1", "n2", "n3"] {
+        // Documents, the members of the index, two vector stores, two graphs, two chats.
+        assert!(after.matches(&format!("\"{id}\"")).count() >= 8, "{id} in {after}");
+    }
+    drop(context);
+    assert_eq!(contents(&open()), after, "as another handle reads it");
+}
+
+/// Goal: vector stores without rows are there after opening again, and only those asked for.
+#[test]
+fn namespaces_are_remembered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let context = StorageContext::open(dir.path()).expect("open");
+    assert_eq!(context.vector_namespaces().expect("names"), ["default", "image"]);
+    assert!(!context.has_property_graph().expect("known"));
+    context.create_vector_store("titles").expect("create");
+    context.create_vector_store("titles").expect("again");
+    let missing = context.vector_store_in("bodies").expect_err("there is none");
+    assert_eq!(missing.to_string(), "vector store bodies not found.");
+    drop(context);
+    let context = StorageContext::builder().with_property_graph().open(dir.path()).expect("open");
+    assert_eq!(context.vector_namespaces().expect("names"), ["default", "image", "titles"]);
+    drop(context);
+    let chosen = StorageContext::builder().vector_namespaces(["only"]);
+    let context = chosen.open(dir.path()).expect("open");
+    assert!(context.has_property_graph().expect("known"), "it was asked for");
+    assert_eq!(context.vector_namespaces().expect("names"), ["only", "image"]);
+    assert!(context.vector_store().is_err());
+    let mut node = Node::text("n1", "text");
+    node.embedding = Some(vec![1.0]);
+    VectorStore::new(context.kv().clone()).add(&[node]).expect("add");
+    assert_eq!(context.vector_namespaces().expect("names"), ["only", "image", "default"]);
+}
+
+/// A store of the caller's own: it counts.
+#[derive(Clone, Default)]
+struct Counting {
+    persisted: Arc<AtomicUsize>,
+    fails: bool,
+}
+
+impl Persist for Counting {
+    fn persist(&self) -> Result<(), StoreError> {
+        self.persisted.fetch_add(1, Ordering::Relaxed);
+        match self.fails {
+            true => Err(StoreError::InvalidArgument("it is full".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl IndexSource for Counting {
+    fn index_structs(&self) -> Result<Vec<IndexStruct>, StoreError> {
+        Ok(vec![IndexStruct::new(StructKind::Tree, "mine")])
+    }
+
+    fn index_struct(&self, id: &Text) -> Result<Option<IndexStruct>, StoreError> {
+        Ok(self.index_structs()?.into_iter().find(|index| index.index_id() == id))
+    }
+}
+
+/// Goal: any store can be the caller's; it is handed out, persisted and used for loading, and its
+/// failure to persist comes out after the context's own stores are durable.
+#[test]
+fn stores_of_the_caller_s_own_take_their_place() {
+    let mine = Counting::default();
+    let context = StorageContext::builder()
+        .docstore(mine.clone())
+        .index_store(mine.clone())
+        .vector_store(mine.clone())
+        .vector_store_in("titles", mine.clone())
+        .graph_store(mine.clone())
+        .property_graph_store(mine.clone())
+        .chat_store(mine.clone())
+        .in_memory()
+        .expect("a context");
+    context.persist().expect("persist");
+    assert_eq!(mine.persisted.load(Ordering::Relaxed), 7, "each of them once");
+    assert_eq!(context.vector_namespaces().expect("names"), ["default", "titles"]);
+    assert!(context.create_vector_store("more").is_err(), "they are the caller's");
+    context.add_vector_store(mine.clone(), "more");
+    context.vector_store_in("more").expect("there").persist().expect("persist");
+    assert_eq!(mine.persisted.load(Ordering::Relaxed), 8);
+    assert_eq!(context.load_index(None).expect("load").kind(), StructKind::Tree);
+    assert!(context.has_property_graph().expect("known"));
+    let done = context.transaction(|inside| -> Result<(), StoreError> {
+        inside.docstore().persist()?;
+        Ok(())
+    });
+    done.expect("a transaction");
+    assert_eq!(mine.persisted.load(Ordering::Relaxed), 9, "it is the same inside");
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let failing = Counting { fails: true, ..Counting::default() };
+    let built = StorageContext::builder().graph_store(failing).open(dir.path());
+    let context = built.expect("a context");
+    context
+        .docstore()
+        .add_documents(&[Node::text("n1", "text")], &AddOptions::default())
+        .expect("add");
+    let failed = context.persist().expect_err("the caller's store fails");
+    assert!(failed.to_string().contains("it is full"), "{failed}");
+    drop(context);
+    let context = StorageContext::open(dir.path()).expect("open");
+    assert!(context.docstore().document_exists("n1").expect("exists"));
+}
+
+/// Goal: the texts of LlamaIndex's errors, and the order of what is loaded.
+#[test]
+fn indices_are_loaded_as_llamaindex_does() {
+    let context = StorageContext::from_defaults();
+    let message = |found: Result<IndexStruct, StoreError>| found.expect_err("an error").to_string();
+    assert!(message(context.load_index(None)).contains("No index in storage context, check"));
+    for (kind, id) in [(StructKind::List, "b"), (StructKind::VectorStore, "a")] {
+        context.index_store().add_index_struct(&IndexStruct::new(kind, id)).expect("add");
+    }
+    assert!(message(context.load_index(None)).contains("but got 2 instead"));
+    let missing = message(context.load_index(Some(&"c".into())));
+    assert!(missing.contains("Failed to load index with ID c"), "{missing}");
+    let found = context.load_index(Some(&"a".into())).expect("load");
+    assert_eq!(found.kind().index_class(), "VectorStoreIndex");
+    let all = context.load_graph("b").expect("load");
+    assert_eq!(all.root().expect("root").kind(), StructKind::List);
+    let ids: Vec<_> = all.indices.iter().map(|index| index.index_id().to_string()).collect();
+    assert_eq!(ids, ["b", "a"]);
+    assert!(context.load_graph("c").expect("load").root().is_err());
+}

@@ -1,0 +1,116 @@
+//! [`Vectors`]: the vector stores of a context, by namespace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Persist;
+use crate::stores::{Registry, StoreError, VectorStore, Writer};
+
+/// Vector stores by namespace; clones share them.
+pub(super) struct Vectors<V> {
+    given: Arc<Mutex<BTreeMap<String, V>>>,
+    /// `None` if there are the given ones only.
+    own: Option<Arc<Own<V>>>,
+}
+
+/// The context's own ones: which there are stands in the key-value store.
+struct Own<V> {
+    writer: Writer,
+    make: fn(Writer, &str) -> V,
+    /// Those that were asked for; each holds a table of its rows.
+    made: Mutex<BTreeMap<String, V>>,
+}
+
+impl<V> Clone for Vectors<V> {
+    fn clone(&self) -> Self {
+        Vectors { given: self.given.clone(), own: self.own.clone() }
+    }
+}
+
+impl Vectors<VectorStore> {
+    pub(super) fn own(writer: &Writer) -> Self {
+        Vectors { given: Arc::default(), own: Some(Own::new(writer, VectorStore::from_writer)) }
+    }
+}
+
+impl<V> Own<V> {
+    fn new(writer: &Writer, make: fn(Writer, &str) -> V) -> Arc<Self> {
+        Arc::new(Own { writer: writer.clone(), make, made: Mutex::default() })
+    }
+}
+
+impl<V> Vectors<V> {
+    /// None but those that will be given.
+    pub(super) fn none() -> Self {
+        Vectors { given: Arc::default(), own: None }
+    }
+
+    /// Puts in stores of the caller's; they hide what is stored under their names.
+    pub(super) fn give(&self, stores: impl IntoIterator<Item = (String, V)>) {
+        self.given.lock().extend(stores);
+    }
+}
+
+impl<V: Clone> Vectors<V> {
+    /// The stores as a transaction sees them: over `writer`, but for those that were given.
+    pub(super) fn over(&self, writer: &Writer) -> Self {
+        let own = self.own.as_ref().map(|own| Own::new(writer, own.make));
+        Vectors { given: self.given.clone(), own }
+    }
+
+    pub(super) fn namespaces(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = match &self.own {
+            Some(own) => {
+                let kv = &**own.writer.kv();
+                Registry::get(kv)?.vector_namespaces(kv)?
+            }
+            None => Vec::new(),
+        };
+        for name in self.given.lock().keys() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) fn get(&self, namespace: &str) -> Result<Option<V>, StoreError> {
+        if let Some(store) = self.given.lock().get(namespace) {
+            return Ok(Some(store.clone()));
+        }
+        let Some(own) = &self.own else { return Ok(None) };
+        if let Some(store) = own.made.lock().get(namespace) {
+            return Ok(Some(store.clone()));
+        }
+        let is_there = self.namespaces()?.iter().any(|name| name == namespace);
+        Ok(is_there.then(|| own.store(namespace)))
+    }
+
+    /// The context's own store of that name, entered if it is new. `None` if there are the given
+    /// ones only.
+    pub(super) fn create(&self, namespace: &str) -> Result<Option<V>, StoreError> {
+        let Some(own) = &self.own else { return Ok(None) };
+        own.writer.change(|kv| {
+            let mut registry = Registry::get(kv)?;
+            if registry.add_vector_store(namespace) { registry.put(kv) } else { Ok(()) }
+        })?;
+        Ok(Some(own.store(namespace)))
+    }
+}
+
+impl<V: Clone> Own<V> {
+    fn store(&self, namespace: &str) -> V {
+        let mut made = self.made.lock();
+        let make = || (self.make)(self.writer.clone(), namespace);
+        made.entry(namespace.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+impl<V: Persist + Clone> Vectors<V> {
+    pub(super) fn persist_given(&self) -> Result<(), StoreError> {
+        let given: Vec<V> = self.given.lock().values().cloned().collect();
+        given.iter().try_for_each(Persist::persist)
+    }
+}
