@@ -192,7 +192,8 @@ impl KvBatch {
 /// # Implementing it
 ///
 /// Only the methods without a default are needed. `siltstone::testing::kv_contract` (feature
-/// `testing`) is the conformance suite.
+/// `testing`) is the conformance suite. The example `custom_backend` is a whole backend, over a map
+/// and a file of its own, that passes the suite and carries every store.
 pub trait KvStore: Send + Sync {
     /// The value of `key`, or `None`.
     fn get(&self, collection: &str, key: &[u8]) -> Result<Option<Value>, KvError>;
