@@ -251,4 +251,5 @@ impl std::fmt::Debug for PropertyGraphStore {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

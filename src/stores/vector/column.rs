@@ -134,6 +134,7 @@ impl Column {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use super::*;
     use crate::testing::Rng;

@@ -101,6 +101,7 @@ impl Measure {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use super::*;
     use crate::testing::Rng;

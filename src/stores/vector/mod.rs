@@ -440,4 +440,5 @@ impl std::fmt::Debug for VectorStore {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

@@ -258,6 +258,7 @@ impl<'a> Parser<'a> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use super::*;
     use crate::stores::FilterOperator as Op;

@@ -112,6 +112,7 @@ impl TopK {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests {
     use super::*;
     use crate::testing::Rng;
