@@ -92,6 +92,11 @@ impl Column {
         }
     }
 
+    /// True if no row has a value.
+    pub(super) fn is_blank(&self) -> bool {
+        self.lookup.is_empty()
+    }
+
     /// The value of a row; null if it has none.
     pub(super) fn value(&self, row: u32) -> &Value {
         static NULL: Value = Value::Null;

@@ -18,7 +18,7 @@
 //! vector_store/default/state    "state"     {version, next_block, next_order, small}
 //! ```
 //!
-//! **Blocks.** Embeddings lie in blocks of up to 256 rows of one dimension, as little-endian f32,
+//! **Blocks.** Embeddings lie in blocks of up to 1,024 rows of one dimension, as little-endian f32,
 //! aligned to four bytes in the log: a query reads them where they are mapped. A block is written
 //! once, under a number that is never used again. What is added at once makes one block or more;
 //! blocks that are not full are *small*, and are merged when there are 16 of a size class (below
@@ -49,6 +49,11 @@ mod query;
 mod records;
 mod scan;
 mod select;
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "wider registers are behind it; see each SAFETY note")
+)]
+mod simd;
 mod table;
 mod top_k;
 mod twins;

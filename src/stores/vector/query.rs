@@ -198,7 +198,10 @@ impl VectorStore {
 
 /// LlamaIndex stores of old kept no metadata, and cannot be filtered.
 fn refuse_without_metadata(table: &Table) -> Result<(), StoreError> {
-    let bare = table.bare().map(|bare| bare.bits(table.rows(), |value| Ok(!value.is_null())));
+    let bare = table
+        .bare()
+        .filter(|bare| !bare.is_blank())
+        .map(|bare| bare.bits(table.rows(), |value| Ok(!value.is_null())));
     let bare = bare.and_then(Result::ok).unwrap_or_default();
     if bare.iter().map(|word| word.count_ones() as usize).sum::<usize>() < table.len() {
         return Ok(());

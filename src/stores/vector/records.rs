@@ -4,7 +4,7 @@ use crate::kv::{KvBytes, KvStore, Map, Text, Value, codec, escape_key};
 use crate::stores::StoreError;
 
 /// Most rows in one block.
-const BLOCK_ROWS_MAX: usize = 256;
+const BLOCK_ROWS_MAX: usize = 1024;
 
 /// Most bytes of one block, unless a single row has more.
 const BLOCK_BYTES_MAX: usize = 4 << 20;

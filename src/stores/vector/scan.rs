@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::distance::{Measure, dot, is_ordinary, relative_error, squared_distance};
-use super::records::{Block, Names, floats};
+use super::distance::{Measure, is_ordinary, relative_error};
+use super::records::{Block, Names, block_key, corrupt, floats};
+use super::select::ones;
+use super::simd::{dot, read_ahead, squared_distance};
 use super::table::{BlockRows, NO_ROW, Table};
 use super::top_k::TopK;
 use crate::kv::KvStore;
@@ -84,7 +86,14 @@ pub(super) fn wanted_blocks<'a>(table: &'a Table, bits: Option<&[u64]>) -> Vec<&
     table.blocks.values().filter(has_any).collect()
 }
 
-/// [`NO_ROW`] is never set.
+/// True if `bits` hold the row, or if there are none. [`NO_ROW`] is never wanted.
+fn is_wanted(bits: Option<&[u64]>, row: u32) -> bool {
+    match bits {
+        None => row != NO_ROW,
+        Some(bits) => is_set(bits, row),
+    }
+}
+
 fn is_set(bits: &[u64], row: u32) -> bool {
     bits.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
 }
@@ -92,11 +101,7 @@ fn is_set(bits: &[u64], row: u32) -> bool {
 /// Calls `visit` with the slots and rows of `block` that are wanted.
 fn each_row(block: &BlockRows, bits: Option<&[u64]>, mut visit: impl FnMut(u32, u32)) {
     for (row, slot) in block.rows.iter().zip(0..) {
-        let is_wanted = match bits {
-            None => *row != NO_ROW,
-            Some(bits) => is_set(bits, *row),
-        };
-        if is_wanted {
+        if is_wanted(bits, *row) {
             visit(*row, slot);
         }
     }
@@ -149,22 +154,28 @@ pub(super) fn best(
     let query = &quick.floats[..];
     let work = |taken: &mut dyn Iterator<Item = usize>| {
         let mut top = TopK::new(k);
-        for rows in taken.filter_map(|place| blocks.get(place).copied()) {
-            let Some(block) = source.block(rows.number, rows.dim)? else { return Ok(None) };
+        let mut taken = taken.filter_map(|place| blocks.get(place).copied());
+        let mut batch = Batch::default();
+        loop {
+            if !batch.open(source, &mut taken.by_ref().take(BATCH_BLOCKS), bits)? {
+                return Ok(None);
+            }
+            if batch.blocks.is_empty() {
+                return Ok(Some(top));
+            }
             match quick.measure {
                 Measure::Cosine => {
-                    offer(&block, rows, bits, &mut top, |row, norm| (dot(row, query) / norm, error))
+                    batch.offer(&mut top, |row, norm| (dot(row, query) / norm, error));
                 }
                 Measure::Dot => {
-                    offer(&block, rows, bits, &mut top, |row, norm| (dot(row, query), error * norm))
+                    batch.offer(&mut top, |row, norm| (dot(row, query), error * norm));
                 }
-                Measure::Euclidean => offer(&block, rows, bits, &mut top, |row, norm| {
+                Measure::Euclidean => batch.offer(&mut top, |row, norm| {
                     let distance = squared_distance(row, query).sqrt();
                     (-distance, error * (distance + norm + quick.norm))
                 }),
             }
         }
-        Ok(Some(top))
     };
     let Some(done) = on_threads(blocks, threads, work)? else { return Ok(None) };
     let mut done = done.into_iter();
@@ -173,28 +184,104 @@ pub(super) fn best(
     Ok(Some(top))
 }
 
-/// Offers the rows of one block that are wanted, with what `score` makes of them and their norms.
-fn offer(
-    block: &Block,
-    rows: &BlockRows,
-    bits: Option<&[u64]>,
-    top: &mut TopK,
-    score: impl Fn(&[u8], f32) -> (f32, f32),
-) {
-    let (norms, data) = block.parts();
-    let norms = norms.as_chunks::<4>().0;
-    let len = rows.dim * 4;
-    each_row(rows, bits, |row, slot| {
-        let place = slot as usize;
-        let (Some(norm), Some(bytes)) =
-            (norms.get(place), data.get(place * len..(place + 1) * len))
-        else {
+/// Blocks that are read at once.
+const BATCH_BLOCKS: usize = 4;
+
+/// Rows that are asked of the memory before they are compared, at most...
+const AHEAD_ROWS: usize = 8;
+
+/// ... and about as many bytes of them: less than the first cache holds.
+const AHEAD_BYTES: usize = 12 << 10;
+
+/// Some blocks and the rows of them that are wanted: reading ahead goes on from one to the next.
+#[derive(Default)]
+struct Batch {
+    blocks: Vec<(Block, u64, usize)>,
+    /// Rows with their places in `blocks` and their slots.
+    rows: Vec<(u32, u32, u32)>,
+}
+
+impl Batch {
+    /// Takes other blocks in, in the room of those it had. False if one is not there any more.
+    fn open(
+        &mut self,
+        source: Source<'_>,
+        taken: &mut dyn Iterator<Item = &BlockRows>,
+        bits: Option<&[u64]>,
+    ) -> Result<bool, StoreError> {
+        self.blocks.clear();
+        self.rows.clear();
+        for (rows, place) in taken.zip(0..) {
+            let Some(block) = source.block(rows.number, rows.dim)? else { return Ok(false) };
+            if block.rows() != rows.rows.len() {
+                let what = "has not as many rows as its directory";
+                return Err(corrupt(&source.names.blocks, &block_key(rows.number), what));
+            }
+            self.blocks.push((block, rows.number, rows.dim * 4));
+            self.list(rows, place, bits);
+        }
+        Ok(true)
+    }
+
+    /// Lists the rows of a block that are wanted.
+    fn list(&mut self, block: &BlockRows, place: u32, bits: Option<&[u64]>) {
+        let mut len = self.rows.len();
+        if let (Some(start), Some(bits)) = (block.run, bits) {
+            // Rows that follow each other, as they do when many are added at once, are found in
+            // the bits without a look at each.
+            let end = start + block.rows.len() as u32;
+            let words = (start / 64) as usize..(end.div_ceil(64) as usize).min(bits.len());
+            let base = words.start as u32 * 64;
+            let wanted = ones(bits.get(words).unwrap_or_default()).map(|row| base + row);
+            let rows = wanted.filter(|row| (start..end).contains(row));
+            self.rows.extend(rows.map(|row| (row, place, row - start)));
             return;
+        }
+        // Each is written, and counted if it is wanted: a branch that nobody can foresee would
+        // take longer than all the rest.
+        self.rows.resize(len + block.rows.len(), (NO_ROW, 0, 0));
+        for (row, slot) in block.rows.iter().zip(0..) {
+            if let Some(to) = self.rows.get_mut(len) {
+                *to = (*row, place, slot);
+            }
+            len += usize::from(is_wanted(bits, *row));
+        }
+        self.rows.truncate(len);
+    }
+
+    /// Offers the rows with the score and its error that `score` makes of a row and its norm.
+    fn offer(&self, top: &mut TopK, score: impl Fn(&[u8], f32) -> (f32, f32)) {
+        let parts: [_; BATCH_BLOCKS] = std::array::from_fn(|place| {
+            let Some((block, number, len)) = self.blocks.get(place) else {
+                return (&[][..], &[][..], 0, 0);
+            };
+            let (norms, data) = block.parts();
+            (norms.as_chunks::<4>().0, data, *number, *len)
+        });
+        let find = |(_, place, slot): (u32, u32, u32)| {
+            let (norms, data, number, len) = parts.get(place as usize)?;
+            let start = slot as usize * len;
+            Some((norms.get(slot as usize)?, data.get(start..start + len)?, *number))
         };
-        let norm = f32::from_le_bytes(*norm);
-        let (score, error) = if is_ordinary(norm) { score(bytes, norm) } else { (f32::NAN, 0.0) };
-        top.offer(row, rows.number, slot, score, error);
-    });
+        let ask = |row: &(u32, u32, u32)| {
+            if let Some((norm, bytes, _)) = find(*row) {
+                read_ahead(norm);
+                read_ahead(bytes);
+            }
+        };
+        let len = parts.first().map_or(0, |(.., len)| *len);
+        let ahead = (AHEAD_BYTES / len.max(1)).clamp(1, AHEAD_ROWS);
+        self.rows.iter().take(ahead).for_each(ask);
+        for (place, wanted) in self.rows.iter().enumerate() {
+            self.rows.get(place + ahead).into_iter().for_each(ask);
+            let (row, _, slot) = *wanted;
+            let Some((norm, bytes, number)) = find(*wanted) else { continue };
+            let norm = f32::from_le_bytes(*norm);
+            let (score, error) =
+                if is_ordinary(norm) { score(bytes, norm) } else { (f32::NAN, 0.0) };
+            top.offer(row, number, slot, score, error);
+        }
+    }
 }
 
 /// A row with its exact similarity.

@@ -94,7 +94,7 @@ pub(super) fn ones(bits: &[u64]) -> impl Iterator<Item = u32> + '_ {
 
 /// Filters need metadata: LlamaIndex raises a `KeyError` for a row without any.
 fn refuse_bare(table: &Table, candidates: &[u64]) -> Result<(), StoreError> {
-    let Some(bare) = table.bare() else { return Ok(()) };
+    let Some(bare) = table.bare().filter(|bare| !bare.is_blank()) else { return Ok(()) };
     let bare = bare.bits(table.rows(), |value| Ok(!value.is_null())).unwrap_or_default();
     let both: Vec<u64> = bare.iter().zip(candidates).map(|(a, b)| a & b).collect();
     match ones(&both).min_by_key(|row| table.order(*row)) {

@@ -40,6 +40,8 @@ pub(super) struct BlockRows {
     /// By slot; [`NO_ROW`] for dead ones.
     pub(super) rows: Vec<u32>,
     pub(super) live: usize,
+    /// The first row, if all follow each other and none is dead.
+    pub(super) run: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +153,7 @@ impl Table {
                 let row = std::mem::replace(row, NO_ROW);
                 if row != NO_ROW {
                     block.live -= 1;
+                    block.run = None;
                     self.forget_row(row, Place { block: number, slot });
                 }
             }
@@ -197,7 +200,8 @@ impl Table {
         let Some(Slots { dim, ids, orders }) = Slots::get(kv, names, number)? else {
             return Ok(());
         };
-        let mut block = BlockRows { number, dim, rows: vec![NO_ROW; ids.len()], live: ids.len() };
+        let rows = vec![NO_ROW; ids.len()];
+        let mut block = BlockRows { number, dim, rows, live: ids.len(), run: None };
         let dead = dead_slots(kv, names, number)?;
         let mut is_dead = vec![false; ids.len()];
         for slot in dead {
@@ -219,6 +223,9 @@ impl Table {
                 }
             }
         }
+        let first = block.rows.first().copied().filter(|first| *first != NO_ROW);
+        block.run =
+            first.filter(|first| block.rows.iter().copied().eq((*first..).take(block.live)));
         if block.live > 0 {
             self.blocks.insert(number, block);
         }

@@ -1,0 +1,61 @@
+//! The loops of the quick distances, compiled for wider registers as well, and reading ahead: the
+//! one file of the stores with `unsafe`.
+//!
+//! A plain build is for every processor of its kind, and so its loops go through the memory at
+//! three quarters of the speed at most. Here the same safe loop is compiled a second time for
+//! AVX2, and taken where the processor says that it has it. There is no second implementation:
+//! each function is [`sum_of`] and nothing else.
+
+use super::distance::sum_of;
+
+/// The quick dot product.
+pub(super) fn dot(row: &[u8], query: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the only requirement is that the processor has AVX2, which it just said.
+        return unsafe { x86::dot(row, query) };
+    }
+    sum_of::<16>(row, query, |a, b| a * b)
+}
+
+/// The quick square of the distance.
+pub(super) fn squared_distance(row: &[u8], query: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the only requirement is that the processor has AVX2, which it just said.
+        return unsafe { x86::squared_distance(row, query) };
+    }
+    sum_of::<16>(row, query, |a, b| (a - b) * (a - b))
+}
+
+/// Asks the memory for some bytes that are going to be read soon. A hint: it changes nothing that
+/// a program can see, and on processors other than x86-64 it does nothing.
+pub(super) fn read_ahead(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let last = bytes.last().into_iter().map(std::slice::from_ref);
+        for line in bytes.chunks(64).chain(last) {
+            // SAFETY: the instruction reads nothing into the program and cannot fault, whatever
+            // the address; this one lies in `bytes`.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::sum_of;
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn dot(row: &[u8], query: &[f32]) -> f32 {
+        sum_of::<64>(row, query, |a, b| a * b)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn squared_distance(row: &[u8], query: &[f32]) -> f32 {
+        sum_of::<64>(row, query, |a, b| (a - b) * (a - b))
+    }
+}
