@@ -875,7 +875,7 @@ fn import_and_export_are_each_others_inverse() {
     llama_dir(&dir.join("llama"));
     let said = ok(dir, &["import", "llama", "--store", "store"]);
     assert!(said.starts_with("imported 5 records of 2 files\n"), "{said}");
-    assert!(said.ends_with("not imported: notes.txt\n"), "{said}");
+    assert!(said.ends_with("not imported: notes.txt: it is no JSON dictionary\n"), "{said}");
     assert_eq!(value(dir, "docstore/metadata", "a")["doc_hash"], "h1");
 
     let line = complains(dir, &["import", "llama", "--store", "store"], 2);

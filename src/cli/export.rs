@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::bar::Bar;
 use super::failure::Failure;
+use super::file_names::NamesArgs;
 use super::llama_dir::DirTarget;
 use super::output::{Output, bytes, count, object, plural};
 use super::{Outcome, StoreArg, open_read_only};
 use crate::kv::{KvStore, LogKv, Value};
-use crate::transfer::{ExportOptions, ExportReport, ExportedFile, export};
+use crate::transfer::{ExportReport, ExportedFile, Ignored, export};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,6 +22,8 @@ pub(super) struct Args {
     /// Write into a directory that is not empty: files of the same names are replaced
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    names: NamesArgs,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
@@ -34,12 +37,19 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut target = DirTarget::new(&args.target).map_err(|e| Failure::of(&shown, e))?;
     let bar = Bar::of_records(0);
     let mut show = |done, total| bar.show(done, total, String::new);
-    let report = export(&kv, &mut target, &ExportOptions::default(), &mut show)
+    let report = export(&kv, &mut target, &args.names.names(), &mut show)
         .map_err(|e| Failure::of(&shown, e))?;
     drop(bar);
     if out.is_json() {
         let records: u64 = report.files.iter().map(|file| file.records).sum();
-        let answer = object([("records", records.into()), ("files", to_json(&report))]);
+        let left_out = report.left_out.iter().map(|Ignored { name, why }| -> Value {
+            object([("name", name.as_str().into()), ("why", why.as_str().into())]).into()
+        });
+        let answer = object([
+            ("records", records.into()),
+            ("files", to_json(&report)),
+            ("left_out", left_out.collect::<Vec<_>>().into()),
+        ]);
         out.value(&answer.into())?;
     } else {
         in_words(&report, out)?;
@@ -67,6 +77,9 @@ fn in_words(report: &ExportReport, out: &mut Output) -> Result<(), Failure> {
             bytes(*len),
             name.escape_debug()
         ))?;
+    }
+    for Ignored { name, why } in &report.left_out {
+        out.line(&format!("not exported: {}: {why}", name.escape_debug()))?;
     }
     Ok(())
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use super::Outcome;
 use super::bar::Bar;
 use super::failure::{Failure, warn};
+use super::file_names::NamesArgs;
 use super::llama_dir::DirSource;
 use super::output::{Output, count, object, plural};
 use crate::engine::Options;
 use crate::kv::{LogKv, Map, Value};
-use crate::transfer::{FileReport, Import, ImportOptions, ImportReport};
+use crate::transfer::{FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,21 +26,26 @@ pub(super) struct Args {
     /// Replace what the store holds of the same stores and namespaces
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    names: NamesArgs,
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let what = args.from.display();
     let failed = |e| Failure::of(&what, e);
+    let failed_to_list = |e| Failure::of(&what, e);
     let source = DirSource::new(&args.from);
     let options = ImportOptions::new().salvage(args.salvage).replace(args.replace);
+    let options = options.names(args.names.names());
     let bar = Bar::new(0);
     let mut show = |done, total| bar.show(done, total, String::new);
     // Before the store is opened: if nothing can be imported, none is made.
     let import = Import::check(&source, options, &mut show).map_err(failed)?;
     let db = Options::new().open(&args.store)?;
-    let report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
+    let mut report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
     db.close()?;
     drop(bar);
+    report.ignored.extend(source.others().map_err(failed_to_list)?);
     if out.is_json() {
         out.value(&to_json(&report).into())?;
     } else {
@@ -48,13 +54,13 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     if report.is_whole() {
         return Ok(Outcome::Yes);
     }
-    for file in report.files.iter().filter(|file| file.problems_count > 0) {
-        for problem in &file.problems {
-            warn(&format!("{}: not taken: byte {}: {}", file.name, problem.byte, problem.what));
+    for file in &report.files {
+        for line in lines(&file.problems) {
+            warn(&format!("{}: not taken: {line}", file.name));
         }
-        let rest = file.problems_count - file.problems.len() as u64;
-        if rest > 0 {
-            warn(&format!("{}: not taken: {} more", file.name, plural(rest, "record")));
+        if file.unread > 0 {
+            let (all, rest) = (count(file.len), count(file.unread));
+            warn(&format!("{}: not taken: the last {rest} of {all} bytes", file.name));
         }
     }
     Ok(Outcome::No)
@@ -67,33 +73,50 @@ fn in_words(report: &ImportReport, out: &mut Output) -> Result<(), Failure> {
     for FileReport { name, kind, records, .. } in &report.files {
         out.line(&format!("{:>12}  {kind:<22} {}", count(*records), name.escape_debug()))?;
     }
-    if !report.ignored.is_empty() {
-        let names: Vec<String> =
-            report.ignored.iter().map(|name| name.escape_debug().to_string()).collect();
-        out.line(&format!("not imported: {}", names.join(", ")))?;
+    for FileReport { name, left_out, .. } in &report.files {
+        for line in lines(left_out) {
+            out.line(&format!("not imported: {}: {line}", name.escape_debug()))?;
+        }
+    }
+    for Ignored { name, why } in &report.ignored {
+        out.line(&format!("not imported: {}: {why}", name.escape_debug()))?;
     }
     Ok(())
 }
 
+/// What is listed, a line for each, and how much more there is.
+fn lines(listed: &Listed) -> impl Iterator<Item = String> {
+    let line = |problem: &Problem| format!("byte {}: {}", problem.byte, problem.what);
+    let others = Some(listed.others()).filter(|others| *others > 0);
+    let more = others.map(|others| format!("{} more", count(others)));
+    listed.first.iter().map(line).chain(more)
+}
+
 fn to_json(report: &ImportReport) -> Map {
     let file = |file: &FileReport| -> Value {
-        let problems = file.problems.iter().map(|problem| {
-            Value::from(object([
-                ("byte", problem.byte.into()),
-                ("what", problem.what.as_str().into()),
-            ]))
-        });
+        let listed = |listed: &Listed| -> Value {
+            let problem = |problem: &Problem| -> Value {
+                let what = problem.what.as_str();
+                object([("byte", problem.byte.into()), ("what", what.into())]).into()
+            };
+            listed.first.iter().map(problem).collect::<Vec<_>>().into()
+        };
         object([
             ("name", file.name.as_str().into()),
             ("kind", file.kind.into()),
             ("bytes", file.len.into()),
             ("records", file.records.into()),
-            ("problems", problems.collect::<Vec<_>>().into()),
-            ("problems_count", file.problems_count.into()),
+            ("problems", listed(&file.problems)),
+            ("problems_count", file.problems.count.into()),
+            ("unread_bytes", file.unread.into()),
+            ("left_out", listed(&file.left_out)),
+            ("left_out_count", file.left_out.count.into()),
         ])
         .into()
     };
-    let ignored = report.ignored.iter().map(|name| Value::from(name.as_str()));
+    let ignored = report.ignored.iter().map(|Ignored { name, why }| -> Value {
+        object([("name", name.as_str().into()), ("why", why.as_str().into())]).into()
+    });
     object([
         ("records", report.records().into()),
         ("complete", report.is_whole().into()),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::transfer::{FileEntry, Source, Target};
+use crate::transfer::{FileEntry, Ignored, Source, Target};
 
 /// A directory to import; or a single file, which stands for a directory with nothing else in it.
 pub(super) struct DirSource {
@@ -19,6 +19,26 @@ impl DirSource {
             (Some(name), Some(dir)) => DirSource { dir: dir.into(), single: Some(name.into()) },
             _ => DirSource { dir: path.into(), single: None },
         }
+    }
+
+    /// What lies in the directory and is no file that could be imported.
+    pub(super) fn others(&self) -> io::Result<Vec<Ignored>> {
+        let mut others = Vec::new();
+        if self.single.is_some() {
+            return Ok(others);
+        }
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let why = match (entry.file_name().to_str(), fs::metadata(entry.path())?.is_file()) {
+                (Some(_), true) => continue,
+                (None, _) => "LlamaIndex writes no such name",
+                (_, false) => "it is no file",
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            others.push(Ignored { name, why: why.to_owned() });
+        }
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(others)
     }
 }
 

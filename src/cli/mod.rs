@@ -19,6 +19,7 @@ mod compact;
 mod dump;
 mod export;
 mod failure;
+mod file_names;
 mod get;
 mod import;
 mod ingest;

@@ -3,6 +3,7 @@
 use super::error::Stop;
 use super::load::{Json, Load, shown};
 use super::{graph, keyvalue, property_graph, vectors};
+use crate::kv::Value;
 use crate::kv::json::Next;
 
 /// Walks through the file.
@@ -11,8 +12,12 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
         return Ok(());
     }
     while let Some(name) = json.key()? {
-        // A store that the context did not have is null.
         if json.peek()? != Next::Map {
+            let store = json.value()?;
+            // A store that the context did not have is null.
+            if store != Value::Null {
+                load.bad(json, || format!("{} is no dictionary", shown(&name)))?;
+            }
             continue;
         }
         match name.as_str().unwrap_or_default() {
@@ -31,7 +36,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
                     }
                 }
             }
-            _ => {}
+            _ => load.leave_out(json, || format!("storage context: {}", shown(&name))),
         }
     }
     Ok(())

@@ -46,6 +46,16 @@ pub enum TransferError {
         /// What would be replaced.
         spaces: Vec<String>,
     },
+    /// Two files hold the same: which of them counts is not for an import to guess. Nothing was
+    /// imported.
+    Twice {
+        /// What they both hold.
+        space: String,
+        /// The one.
+        file: String,
+        /// The other.
+        other: String,
+    },
     /// The store failed while a file was being imported, or the file could not be read again.
     Broken {
         /// The name of the file; empty at the start and at the end.
@@ -116,6 +126,10 @@ impl fmt::Display for TransferError {
                 "the store holds {} already; {NOTHING}; --replace puts the import in its place",
                 spaces.join(", ")
             ),
+            TransferError::Twice { space, file, other } => write!(
+                f,
+                "{file} and {other} both hold {space}; {NOTHING}; import the right one by its path"
+            ),
             TransferError::Broken { file, source, left } if file.is_empty() => {
                 write!(f, "the import failed: {source}; {left}")
             }
@@ -144,7 +158,8 @@ impl Error for TransferError {
             TransferError::Read(source) => Some(source),
             TransferError::Shape { .. }
             | TransferError::NothingFound
-            | TransferError::Occupied { .. } => None,
+            | TransferError::Occupied { .. }
+            | TransferError::Twice { .. } => None,
         }
     }
 }
@@ -154,6 +169,7 @@ impl Error for TransferError {
 pub(super) enum Stop {
     Json(StreamError),
     Shape { byte: usize, what: String },
+    Twice { space: String, other: String },
     Store(StoreError),
     Open(io::Error),
 }
@@ -183,6 +199,7 @@ impl Stop {
         match self {
             Stop::Json(source) => TransferError::File { file, source },
             Stop::Shape { byte, what } => TransferError::Shape { file, byte, what },
+            Stop::Twice { space, other } => TransferError::Twice { space, file, other },
             Stop::Open(source) => TransferError::Open { file, source },
             Stop::Store(e) => {
                 TransferError::Broken { file, source: Box::new(e), left: Left::AsItWas }
@@ -197,6 +214,7 @@ impl Stop {
             Stop::Store(e) => Box::new(e),
             Stop::Open(e) => Box::new(e),
             Stop::Shape { byte, what } => format!("byte {byte}: {what}").into(),
+            Stop::Twice { space, other } => format!("{other} holds {space} as well").into(),
         };
         TransferError::Broken { file: file.to_owned(), source, left }
     }

@@ -6,50 +6,17 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::error::TransferError;
-use super::files::Target;
+use super::files::{FileNames, Target};
 use super::graph;
 use super::keyvalue;
-use super::kinds::{NAMESPACE_SEPARATOR, Records};
+use super::kinds::{NAMESPACE_SEPARATOR, Records, is_internal};
 use super::property_graph;
+use super::report::Ignored;
 use super::space::{Space, is_empty_graph};
 use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
 use crate::kv::{KvError, KvStore, Text, Value};
 use crate::stores::{PropertyGraphStore, StoreError, VectorStore};
-
-/// The collection of an ingestion cache, and the name of its file.
-const CACHE: &str = "llama_cache";
-
-/// How an export is done: the names of the files. The defaults are those that LlamaIndex loads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ExportOptions {
-    /// Default: `docstore.json`.
-    pub docstore_fname: String,
-    /// Default: `index_store.json`.
-    pub index_store_fname: String,
-    /// Default: `graph_store.json`.
-    pub graph_store_fname: String,
-    /// Default: `property_graph_store.json`.
-    pub pg_graph_store_fname: String,
-    /// What follows a namespace and `__`. Default: `vector_store.json`.
-    pub vector_store_fname: String,
-    /// Default: `chat_store.json`.
-    pub chat_store_fname: String,
-}
-
-impl Default for ExportOptions {
-    fn default() -> Self {
-        ExportOptions {
-            docstore_fname: "docstore.json".into(),
-            index_store_fname: "index_store.json".into(),
-            graph_store_fname: "graph_store.json".into(),
-            pg_graph_store_fname: "property_graph_store.json".into(),
-            vector_store_fname: "vector_store.json".into(),
-            chat_store_fname: "chat_store.json".into(),
-        }
-    }
-}
 
 /// What an export wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +24,8 @@ impl Default for ExportOptions {
 pub struct ExportReport {
     /// The files, in the order in which they were written.
     pub files: Vec<ExportedFile>,
+    /// Collections for which LlamaIndex has no file, and why.
+    pub left_out: Vec<Ignored>,
 }
 
 /// A file that was written.
@@ -85,37 +54,33 @@ pub struct ExportedFile {
 pub fn export(
     kv: &Arc<dyn KvStore>,
     target: &mut dyn Target,
-    options: &ExportOptions,
+    names: &FileNames,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ExportReport, TransferError> {
     let collections = kv.collections().map_err(|e| TransferError::Read(e.into()))?;
     let contents = Contents::of(&**kv, &collections).map_err(|e| TransferError::Read(e.into()))?;
     let total = contents.records;
     let mut export = Export { kv, target, progress, total, done: 0, report: <_>::default() };
-    export.file(&options.docstore_fname, Style::Python, |out| keyvalue::write(out, &contents))?;
-    export.file(&options.index_store_fname, Style::Python, |out| {
-        keyvalue::write_structs(out, &contents)
-    })?;
-    export.file(&options.graph_store_fname, Style::Python, graph::write)?;
+    export.file(&names.docstore, Style::Python, |out| keyvalue::write(out, &contents))?;
+    export
+        .file(&names.index_store, Style::Python, |out| keyvalue::write_structs(out, &contents))?;
+    export.file(&names.graph_store, Style::Python, graph::write)?;
     // These two belong to every context that LlamaIndex makes.
     let mut namespaces = BTreeSet::from(["default".to_owned(), "image".to_owned()]);
     namespaces.extend(VectorStore::namespaces(&**kv).map_err(TransferError::Read)?);
     for namespace in &namespaces {
-        let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", options.vector_store_fname);
+        let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
         export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
     }
     let graph = PropertyGraphStore::new(kv.clone());
     if !is_empty_graph(&graph).map_err(TransferError::Read)? {
-        export.file(&options.pg_graph_store_fname, Style::Utf8, property_graph::write)?;
+        export.file(&names.property_graph_store, Style::Utf8, property_graph::write)?;
     }
-    if contents.has_cache {
-        export.file(CACHE, Style::Python, |out| {
-            out.open_map()?;
-            keyvalue::write_collection(out, CACHE)?;
-            out.close()
-        })?;
+    if !contents.caches.is_empty() {
+        export.file(&names.cache, Style::Python, |out| keyvalue::write_caches(out, &contents))?;
     }
-    let Export { report, .. } = export;
+    let Export { mut report, .. } = export;
+    report.left_out = contents.left_out;
     let failed = |source| TransferError::Write { file: String::new(), source };
     target.commit().map_err(failed)?;
     Ok(report)
@@ -126,7 +91,9 @@ pub fn export(
 pub(super) struct Contents {
     /// Document stores, and collections of no store.
     pub(super) key_value: BTreeSet<Space>,
-    has_cache: bool,
+    /// Collections of ingestion caches.
+    pub(super) caches: BTreeSet<String>,
+    left_out: Vec<Ignored>,
     /// How many records there are, about.
     records: u64,
 }
@@ -141,25 +108,23 @@ impl Contents {
                 Records::Data(ns) | Records::Metadata(ns) | Records::RefDocs(ns) => {
                     Space::Documents(ns)
                 }
-                Records::Other if name == CACHE => {
-                    contents.has_cache = true;
+                Records::Other if is_internal(name) => continue,
+                Records::Other if keyvalue::has_key_of_no_text(kv, name)? => {
+                    // Those of graphs in other namespaces than the default.
+                    let why = "a key of it is no text, as JSON needs it".to_owned();
+                    contents.left_out.push(Ignored { name: name.clone(), why });
                     continue;
                 }
-                Records::Other if is_internal(name) => continue,
+                Records::Other if keyvalue::holds_cache(kv, name)? => {
+                    contents.caches.insert(name.clone());
+                    continue;
+                }
                 Records::Other => Space::Collection(name.clone()),
             };
             contents.key_value.insert(space);
         }
         Ok(contents)
     }
-}
-
-/// True for collections in which stores keep what LlamaIndex has no place for.
-fn is_internal(collection: &str) -> bool {
-    let of_stores = ["graph_store/", "property_graph_store/", "vector_store/"];
-    let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
-    parts_of_records.iter().any(|end| collection.ends_with(end))
-        || of_stores.iter().any(|prefix| collection.starts_with(prefix))
 }
 
 struct Export<'a> {

@@ -1,4 +1,5 @@
-//! [`Source`] and [`Target`]: the directories that are read and written, wherever they are.
+//! [`Source`] and [`Target`]: the directories that are read and written, wherever they are; and
+//! [`FileNames`], which says what their files are called.
 
 use std::io::{self, Read, Write};
 
@@ -44,4 +45,38 @@ pub trait Target {
     ///
     /// Why that cannot be done.
     fn commit(&mut self) -> io::Result<()>;
+}
+
+/// What files are called. The defaults are those of LlamaIndex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileNames {
+    /// Default: `docstore.json`.
+    pub docstore: String,
+    /// Default: `index_store.json`.
+    pub index_store: String,
+    /// Default: `graph_store.json`.
+    pub graph_store: String,
+    /// Default: `property_graph_store.json`.
+    pub property_graph_store: String,
+    /// What follows a namespace and `__`. Default: `vector_store.json`.
+    pub vector_store: String,
+    /// Default: `chat_store.json`.
+    pub chat_store: String,
+    /// The ingestion cache. Default: `llama_cache`.
+    pub cache: String,
+}
+
+impl Default for FileNames {
+    fn default() -> Self {
+        FileNames {
+            docstore: "docstore.json".into(),
+            index_store: "index_store.json".into(),
+            graph_store: "graph_store.json".into(),
+            property_graph_store: "property_graph_store.json".into(),
+            vector_store: "vector_store.json".into(),
+            chat_store: "chat_store.json".into(),
+            cache: "llama_cache".into(),
+        }
+    }
 }

@@ -13,7 +13,7 @@ const TRIPLETS_LEN: usize = 256;
 
 /// Walks through the file.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
-    load.claim(Space::Graph);
+    load.claim(Space::Graph)?;
     if !load.is_first() {
         return Ok(json.pass()?);
     }
@@ -22,7 +22,11 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
     }
     let store = load.kv().map(GraphStore::new);
     while let Some(key) = json.key()? {
-        if key != "graph_dict" || !load.is_last(&key) || !load.enter(json, "graph_dict")? {
+        if key != "graph_dict" {
+            load.leave_out(json, || format!("graph store: {}", shown(&key)));
+            continue;
+        }
+        if !load.is_last(json, &key) || !load.enter(json, "graph_dict")? {
             continue;
         }
         while let Some(subject) = json.key()? {

@@ -1,17 +1,16 @@
 //! The import: two passes over the files, the first of which writes nothing.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::context;
 use super::error::{Left, Stop, TransferError};
-use super::files::Source;
+use super::files::{FileEntry, FileNames, Source};
 use super::graph;
 use super::keyvalue;
 use super::kinds::FileKind;
-use super::load::{Json, Learned, Load, Progress, Walk};
+use super::load::{Claims, Json, Learned, Load, Progress, Walk};
 use super::property_graph;
-use super::space::Space;
+use super::report::{FileReport, Ignored, ImportReport};
 use super::vectors;
 use crate::engine::PersistOptions;
 use crate::kv::json::JsonReader;
@@ -21,7 +20,7 @@ use crate::kv::{KvStore, LogKv, Staged};
 pub const SNAPSHOT_NAME: &str = "before-import";
 
 /// How an import is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportOptions {
     /// Take what is whole of files that are not, and report the rest. Default: false.
@@ -29,6 +28,8 @@ pub struct ImportOptions {
     /// Put what is imported in the place of what the store holds of it. Default: false, which
     /// refuses to.
     pub replace: bool,
+    /// The names that say what a file is, beside LlamaIndex's own. Default: those.
+    pub names: FileNames,
 }
 
 impl ImportOptions {
@@ -48,55 +49,12 @@ impl ImportOptions {
         self.replace = replace;
         self
     }
-}
 
-/// What an import took, and what it did not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ImportReport {
-    /// The files, by name.
-    pub files: Vec<FileReport>,
-    /// The names of files that LlamaIndex does not write, as far as can be told.
-    pub ignored: Vec<String>,
-}
-
-impl ImportReport {
-    /// How many records were taken.
-    pub fn records(&self) -> u64 {
-        self.files.iter().map(|file| file.records).sum()
+    /// Sets [`ImportOptions::names`].
+    pub fn names(mut self, names: FileNames) -> Self {
+        self.names = names;
+        self
     }
-
-    /// True if everything was taken: always, unless it was a salvage.
-    pub fn is_whole(&self) -> bool {
-        self.files.iter().all(|file| file.problems_count == 0)
-    }
-}
-
-/// What was taken of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileReport {
-    /// Its name.
-    pub name: String,
-    /// What it holds.
-    pub kind: &'static str,
-    /// Its length in bytes.
-    pub len: u64,
-    /// How many records were taken.
-    pub records: u64,
-    /// What was not taken: the first hundred.
-    pub problems: Vec<Problem>,
-    /// How many problems there were.
-    pub problems_count: u64,
-}
-
-/// Something that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, in bytes. From there on nothing was taken, if the file is not whole.
-    pub byte: u64,
-    /// What is wrong.
-    pub what: String,
 }
 
 /// A directory that was looked through and can be imported.
@@ -131,7 +89,7 @@ pub struct Import<'s> {
     source: &'s dyn Source,
     options: ImportOptions,
     files: Vec<Planned>,
-    spaces: BTreeSet<Space>,
+    claims: Claims,
     report: ImportReport,
     /// Bytes of all walks.
     total: u64,
@@ -175,29 +133,22 @@ impl<'s> Import<'s> {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let mut files = Vec::new();
         let mut report = ImportReport::default();
-        for entry in entries {
-            let kind = FileKind::of_name(&entry.name)
-                .or_else(|| FileKind::of_content(&entry.name, source.open(&entry.name).ok()?));
-            let Some(kind) = kind.filter(FileKind::is_known) else {
-                report.ignored.push(entry.name);
-                continue;
-            };
-            let file = FileReport {
-                name: entry.name,
-                kind: kind.name(),
-                len: entry.len,
-                records: 0,
-                problems: Vec::new(),
-                problems_count: 0,
-            };
-            files.push(Planned { kind, learned: Learned::default(), report: file });
+        let all: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+        for FileEntry { name, len } in entries {
+            match kind_of(source, &name, &all, &options.names) {
+                Err(why) => report.ignored.push(Ignored { name, why }),
+                Ok(kind) => {
+                    let file = FileReport::new(name, kind.name(), len);
+                    files.push(Planned { kind, learned: Learned::default(), report: file });
+                }
+            }
         }
         if files.is_empty() {
             return Err(TransferError::NothingFound);
         }
         let total = 2 * files.iter().map(|file| file.report.len).sum::<u64>();
-        let spaces = BTreeSet::new();
-        let mut import = Import { source, options, files, spaces, report, total, done: 0 };
+        let claims = Claims::new();
+        let mut import = Import { source, options, files, claims, report, total, done: 0 };
         for index in 0..import.files.len() {
             import
                 .walk(index, Walk::Check, progress)
@@ -287,7 +238,7 @@ impl<'s> Import<'s> {
             return Ok(());
         }
         let mut spaces = Vec::new();
-        for space in &self.spaces {
+        for space in self.claims.keys() {
             if !space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))? {
                 spaces.push(space.to_string());
             }
@@ -301,7 +252,7 @@ impl<'s> Import<'s> {
         progress: &mut Progress<'_>,
     ) -> Result<ImportReport, Halt> {
         let at_start = |stop| Halt::new("", stop);
-        for space in &self.spaces {
+        for space in self.claims.keys() {
             space.clear(kv).map_err(|e| at_start(e.into()))?;
         }
         for index in 0..self.files.len() {
@@ -319,7 +270,7 @@ impl<'s> Import<'s> {
 
     /// Walks through one file. A salvage goes on where the file cannot be read any further.
     fn walk(&mut self, index: usize, walk: Walk, progress: &mut Progress<'_>) -> Result<(), Halt> {
-        let Import { source, options, files, spaces, total, done, .. } = self;
+        let Import { source, options, files, claims, total, done, .. } = self;
         let Some(Planned { kind, learned, report }) = files.get_mut(index) else { return Ok(()) };
         let is_check = matches!(walk, Walk::Check);
         let name = report.name.clone();
@@ -327,7 +278,7 @@ impl<'s> Import<'s> {
         let mut tell = |byte: u64| progress(before + byte, all);
         *done += report.len;
         let mut load =
-            Load::new(walk, *source, options.salvage, learned, spaces, report, &mut tell);
+            Load::new(walk, *source, options.salvage, learned, claims, report, &mut tell);
         let walked = match source.open(&name) {
             Ok(file) => {
                 let mut json = JsonReader::new(file);
@@ -344,12 +295,33 @@ impl<'s> Import<'s> {
                         crate::kv::json::StreamError::Json(e) => e.byte,
                         crate::kv::json::StreamError::Io { byte, .. } => *byte,
                     };
-                    report.add(Problem { byte: byte as u64, what: e.to_string() });
+                    report.unread = report.len.saturating_sub(byte as u64);
+                    report.problems.add(byte as u64, e.to_string());
                 }
             }
             other => other.map_err(|stop| Halt::new(&name, stop))?,
         }
         committed.map_err(|stop| Halt::new(&name, stop))
+    }
+}
+
+/// What a file is; why it is not read, else.
+fn kind_of(
+    source: &dyn Source,
+    name: &str,
+    all: &[String],
+    names: &FileNames,
+) -> Result<FileKind, String> {
+    let Some(kind) = FileKind::of_name(name, names) else {
+        let content = source.open(name).map_err(|e| format!("it cannot be opened: {e}"))?;
+        return FileKind::of_content(name, content).map_err(str::to_owned);
+    };
+    // LlamaIndex takes the file of the newer name, too.
+    let newer = FileKind::newer_name(name, names);
+    match newer.filter(|newer| all.contains(newer)) {
+        Some(newer) => Err(format!("{newer} has taken its place")),
+        None if !kind.is_known() => Err("chat stores are not imported yet".to_owned()),
+        None => Ok(kind),
     }
 }
 
@@ -368,7 +340,7 @@ impl std::fmt::Debug for Import<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Import")
             .field("options", &self.options)
-            .field("spaces", &self.spaces)
+            .field("claims", &self.claims)
             .finish_non_exhaustive()
     }
 }

@@ -3,14 +3,16 @@
 
 use super::error::Stop;
 use super::export::{Contents, Failed, Out};
-use super::kinds::Records;
+use super::kinds::{Records, is_internal};
 use super::load::{Json, Load, is_struct, of, shown};
 use super::space::{Space, documents, structs};
-use crate::kv::{KvError, KvStore, Text, Value};
+use crate::kv::{KvError, KvStore, Map, Text, Value};
 use crate::stores::RefDocInfo;
 
 /// The namespace of an index store that was given none.
 const INDEX_NAMESPACE: &str = "index_store";
+/// The collection of an ingestion cache that was given no other.
+const CACHE: &str = "llama_cache";
 
 /// Walks through the file.
 ///
@@ -23,7 +25,14 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
     let mut ref_docs_seen = false;
     while let Some(name) = json.key()? {
         let Some(collection) = load.collection(json, &name)? else { continue };
-        if !load.is_last(&name) || !load.enter(json, &format!("collection {}", shown(&name)))? {
+        if is_internal(&collection) && Records::of(&name) == Records::Other {
+            json.skip()?;
+            load.bad(json, || format!("collection {} is one of Siltstone's own", shown(&name)))?;
+            continue;
+        }
+        if !load.is_last(json, &name)
+            || !load.enter(json, &format!("collection {}", shown(&name)))?
+        {
             continue;
         }
         match Records::of(&name) {
@@ -37,7 +46,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
                 ref_docs(json, load, &collection, &namespace)?;
             }
             Records::Other => {
-                load.claim(Space::Collection(collection.clone()));
+                load.claim(Space::Collection(collection.clone()))?;
                 while let Some(key) = json.key()? {
                     let record = json.value()?;
                     other(json, load, &collection, &key, &record)?;
@@ -59,11 +68,11 @@ fn data(
     load.claim(match namespace {
         INDEX_NAMESPACE => Space::Structs(namespace.to_owned()),
         _ => Space::Documents(namespace.to_owned()),
-    });
+    })?;
     while let Some(id) = json.key()? {
         let record = json.value()?;
         if is_struct(&record) {
-            load.claim(Space::Structs(namespace.to_owned()));
+            load.claim(Space::Structs(namespace.to_owned()))?;
             index_struct(json, load, collection, namespace, &id, &record)?;
             continue;
         }
@@ -90,7 +99,7 @@ fn metadata(
     namespace: &str,
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
-    load.claim(Space::Documents(namespace.to_owned()));
+    load.claim(Space::Documents(namespace.to_owned()))?;
     while let Some(id) = json.key()? {
         let record = json.value()?;
         if !load.is_first() || !load.fits(json, &id)? {
@@ -101,6 +110,9 @@ fn metadata(
             load.bad(json, || of(collection, &id, "is no dictionary"))?;
             continue;
         };
+        for field in record.keys().filter(|field| is_own(field)) {
+            load.leave_out(json, || of(collection, &id, &format!("has a field {}", shown(field))));
+        }
         if let Some(store) = &store {
             store.import_metadata(&id, &record)?;
         }
@@ -116,7 +128,7 @@ fn ref_docs(
     namespace: &str,
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
-    load.claim(Space::Documents(namespace.to_owned()));
+    load.claim(Space::Documents(namespace.to_owned()))?;
     while let Some(id) = json.key()? {
         let record = json.value()?;
         if !load.is_for_waiting() || !load.fits(json, &id)? {
@@ -127,12 +139,30 @@ fn ref_docs(
             load.bad(json, || of(collection, &id, "is no ref doc record"))?;
             continue;
         };
-        if let (Some(store), Some(info)) = (&store, info) {
+        let Some(info) = info else {
+            load.leave_out(json, || of(collection, &id, "is empty, which stands for nothing"));
+            continue;
+        };
+        let fields = record.as_map().into_iter().flat_map(Map::keys);
+        for field in fields.filter(|field| !is_of_ref_docs(field)) {
+            load.leave_out(json, || of(collection, &id, &format!("has a field {}", shown(field))));
+        }
+        if let Some(store) = &store {
             store.import_ref_doc(&id, info)?;
         }
         load.taken(json)?;
     }
     Ok(())
+}
+
+/// True for fields that only stores of this crate set.
+fn is_own(field: &Text) -> bool {
+    field.as_bytes().starts_with(b"#")
+}
+
+fn is_of_ref_docs(field: &Text) -> bool {
+    let known = ["node_ids", "metadata", "doc_ids", "extra_info"];
+    field.as_str().is_some_and(|field| known.contains(&field))
 }
 
 /// A record of an index store. One of a type without a class is kept as it is.
@@ -220,19 +250,58 @@ pub(super) fn holds_structs(kv: &dyn KvStore, namespace: &str) -> Result<bool, K
     if namespace == INDEX_NAMESPACE {
         return Ok(true);
     }
-    let mut found = None;
-    let scanned = kv.scan(&format!("{namespace}/data"), &mut |_, record| {
-        found = Some(is_struct(&record));
-        Err(KvError::InvalidArgument("one record is enough".into()))
-    });
-    match found {
-        Some(found) => Ok(found),
-        None => scanned.map(|()| false),
+    first_that(kv, &format!("{namespace}/data"), |_, record| Some(is_struct(record)))
+        .map(|found| found.unwrap_or(false))
+}
+
+/// True if the collection is that of an ingestion cache, which LlamaIndex keeps in a file of its
+/// own: every record is the list of nodes that a transformation made.
+pub(super) fn holds_cache(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
+    if name == CACHE {
+        return Ok(true);
     }
+    let is_entry = |record: &Value| {
+        let map = record.as_map().filter(|map| map.len() == 1);
+        map.and_then(|map| map.get("nodes")).is_some_and(|nodes| nodes.as_list().is_some())
+    };
+    let other = first_that(kv, name, |_, record| (!is_entry(record)).then_some(()))?;
+    Ok(other.is_none())
+}
+
+/// True if a key of the collection is no text, so that no file of JSON can hold it.
+pub(super) fn has_key_of_no_text(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
+    let found = first_that(kv, name, |key, _| Text::from_bytes(key).is_err().then_some(()))?;
+    Ok(found.is_some())
+}
+
+/// What `test` says of the first record of which it says anything.
+fn first_that<T>(
+    kv: &dyn KvStore,
+    name: &str,
+    mut test: impl FnMut(&[u8], &Value) -> Option<T>,
+) -> Result<Option<T>, KvError> {
+    let mut found = None;
+    let scanned = kv.scan(name, &mut |key, record| {
+        found = test(key, &record);
+        match found {
+            Some(_) => Err(KvError::InvalidArgument("one record is enough".into())),
+            None => Ok(()),
+        }
+    });
+    if found.is_some() { Ok(found) } else { scanned.map(|()| None) }
+}
+
+/// Writes the ingestion caches.
+pub(super) fn write_caches(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed> {
+    out.open_map()?;
+    for name in &contents.caches {
+        write_collection(out, name)?;
+    }
+    out.close()
 }
 
 /// Writes one collection as it is.
-pub(super) fn write_collection(out: &mut Out<'_>, name: &str) -> Result<(), Failed> {
+fn write_collection(out: &mut Out<'_>, name: &str) -> Result<(), Failed> {
     let kv = out.kv.clone();
     out.records(name, |visit| {
         let mut failed = None;

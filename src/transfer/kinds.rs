@@ -1,4 +1,5 @@
-//! Which file is of which kind: by its name, else by what it begins with.
+//! Which file is of which kind: by its name, else by what it begins with. Other names than these can
+//! be given as [`FileNames`].
 //!
 //! ```text
 //! name                        kind
@@ -15,13 +16,12 @@
 
 use std::io::Read;
 
+use super::files::FileNames;
 use crate::kv::Text;
 use crate::kv::json::{JsonReader, Next};
 
 /// The namespace of a vector store that was given none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
-/// The end of a vector store's file name.
-pub(super) const VECTOR_STORE_FILE: &str = "vector_store.json";
 /// What stands between a namespace and the rest of a file name.
 pub(super) const NAMESPACE_SEPARATOR: &str = "__";
 
@@ -44,30 +44,51 @@ pub(super) enum FileKind {
 
 impl FileKind {
     /// The kind that a name stands for.
-    pub(super) fn of_name(name: &str) -> Option<FileKind> {
-        Some(match name {
-            "docstore.json" | "index_store.json" | "llama_cache" => FileKind::KeyValue,
-            "graph_store.json" => FileKind::Graph,
-            "property_graph_store.json" => FileKind::PropertyGraph,
-            "chat_store.json" => FileKind::Chats,
-            VECTOR_STORE_FILE => FileKind::Vectors(DEFAULT_NAMESPACE.to_owned()),
-            _ => {
-                let front = name.strip_suffix(VECTOR_STORE_FILE)?;
-                FileKind::Vectors(front.strip_suffix(NAMESPACE_SEPARATOR)?.to_owned())
-            }
-        })
+    pub(super) fn of_name(name: &str, names: &FileNames) -> Option<FileKind> {
+        FileKind::among(name, names).or_else(|| FileKind::among(name, &FileNames::default()))
     }
 
-    /// The kind that the first key of a document stands for; `None` if it is no document that
-    /// LlamaIndex writes, or none at all.
-    pub(super) fn of_content(name: &str, content: impl Read) -> Option<FileKind> {
-        let mut json = JsonReader::new(content);
-        if json.peek().ok()? != Next::Map {
-            return None;
+    fn among(name: &str, names: &FileNames) -> Option<FileKind> {
+        let exact = [
+            (&names.docstore, FileKind::KeyValue),
+            (&names.index_store, FileKind::KeyValue),
+            (&names.cache, FileKind::KeyValue),
+            (&names.graph_store, FileKind::Graph),
+            (&names.property_graph_store, FileKind::PropertyGraph),
+            (&names.chat_store, FileKind::Chats),
+            (&names.vector_store, FileKind::Vectors(DEFAULT_NAMESPACE.to_owned())),
+        ];
+        if let Some((_, kind)) = exact.into_iter().find(|(known, _)| *known == name) {
+            return Some(kind);
         }
-        json.enter().ok()?;
-        let first = json.key().ok()??;
-        FileKind::of_first_key(name, first.as_str()?)
+        let front = name.strip_suffix(names.vector_store.as_str())?;
+        Some(FileKind::Vectors(front.strip_suffix(NAMESPACE_SEPARATOR)?.to_owned()))
+    }
+
+    /// The name that newer versions give to the file that old ones called `name`, if it is one.
+    pub(super) fn newer_name(name: &str, names: &FileNames) -> Option<String> {
+        let of = |fname| format!("{DEFAULT_NAMESPACE}{NAMESPACE_SEPARATOR}{fname}");
+        let old = [&names.vector_store, &FileNames::default().vector_store];
+        old.into_iter().find(|fname| *fname == name).map(of)
+    }
+
+    /// The kind that the first key of a document stands for.
+    ///
+    /// # Errors
+    ///
+    /// Why it is no document that LlamaIndex writes.
+    pub(super) fn of_content(name: &str, content: impl Read) -> Result<FileKind, &'static str> {
+        const NO_KEY: &str = "its name is none of LlamaIndex's, and its first key cannot be read";
+        let mut json = JsonReader::new(content);
+        if !matches!(json.peek(), Ok(Next::Map)) {
+            return Err("it is no JSON dictionary");
+        }
+        json.enter().map_err(|_| NO_KEY)?;
+        let Some(first) = json.key().map_err(|_| NO_KEY)? else {
+            return Err("its name is none of LlamaIndex's, and the dictionary in it is empty");
+        };
+        let first = first.as_str().unwrap_or_default();
+        FileKind::of_first_key(name, first).ok_or("it begins with no key of LlamaIndex's")
     }
 
     fn of_first_key(name: &str, first: &str) -> Option<FileKind> {
@@ -137,6 +158,14 @@ impl Records {
     }
 }
 
+/// True for collections in which stores keep what LlamaIndex has no place for.
+pub(super) fn is_internal(collection: &str) -> bool {
+    let of_stores = ["graph_store/", "property_graph_store/", "vector_store/"];
+    let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
+    parts_of_records.iter().any(|end| collection.ends_with(end))
+        || of_stores.iter().any(|prefix| collection.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +183,18 @@ mod tests {
             ("chat_store.json", Some(FileKind::Chats)),
             ("d.json", None),
         ] {
-            assert_eq!(FileKind::of_name(name), kind, "{name}");
+            assert_eq!(FileKind::of_name(name, &FileNames::default()), kind, "{name}");
+        }
+        let mut names = FileNames::default();
+        (names.docstore, names.vector_store) = ("d.json".into(), "v.json".into());
+        for (name, kind) in [
+            ("d.json", Some(FileKind::KeyValue)),
+            ("docstore.json", Some(FileKind::KeyValue)),
+            ("a__v.json", vectors("a")),
+            ("v.json", vectors("default")),
+            ("w.json", None),
+        ] {
+            assert_eq!(FileKind::of_name(name, &names), kind, "{name}");
         }
     }
 
@@ -170,7 +210,8 @@ mod tests {
             ("list.json", "[]", None),
             ("empty.json", "", None),
         ] {
-            assert_eq!(FileKind::of_content(name, text.as_bytes()), kind, "{name} {text}");
+            let found = FileKind::of_content(name, text.as_bytes());
+            assert_eq!(found.ok(), kind, "{name} {text}");
         }
     }
 }

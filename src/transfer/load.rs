@@ -3,13 +3,13 @@
 //! The same walk is made to check a file, when nothing is written, and to import it. A kind of
 //! file needs to know neither which walk it is, nor of batches, salvage and reports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
 use super::error::Stop;
 use super::files::Source;
-use super::import::{FileReport, Problem};
+use super::report::FileReport;
 use super::space::Space;
 use crate::engine::Durability;
 use crate::kv::json::{JsonReader, Next, StreamError};
@@ -20,8 +20,6 @@ use crate::limits::{COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX};
 const BATCH_LEN: usize = 4 << 20;
 /// Bytes of a file after which progress is told.
 const PROGRESS_LEN: usize = 256 << 10;
-/// Problems of a file that a report lists; others are counted.
-const PROBLEMS_MAX: usize = 100;
 
 /// The document that is walked through.
 pub(super) type Json<'s> = JsonReader<Box<dyn Read + 's>>;
@@ -35,6 +33,9 @@ pub(super) enum Walk {
     /// What was put off.
     Second(Arc<Staged>),
 }
+
+/// What the files fill, and which of them does.
+pub(super) type Claims = BTreeMap<Space, String>;
 
 /// How far the work is: bytes that were read, of all that will be.
 pub(super) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -54,7 +55,7 @@ pub(super) struct Load<'a> {
     source: &'a dyn Source,
     pub(super) is_salvage: bool,
     pub(super) learned: &'a mut Learned,
-    pub(super) spaces: &'a mut BTreeSet<Space>,
+    claims: &'a mut Claims,
     pub(super) report: &'a mut FileReport,
     /// Told the bytes of this walk.
     pub(super) progress: &'a mut dyn FnMut(u64),
@@ -69,7 +70,7 @@ impl<'a> Load<'a> {
         source: &'a dyn Source,
         is_salvage: bool,
         learned: &'a mut Learned,
-        spaces: &'a mut BTreeSet<Space>,
+        claims: &'a mut Claims,
         report: &'a mut FileReport,
         progress: &'a mut dyn FnMut(u64),
     ) -> Self {
@@ -80,7 +81,7 @@ impl<'a> Load<'a> {
             source,
             is_salvage,
             learned,
-            spaces,
+            claims,
             report,
             progress,
             seen,
@@ -129,17 +130,30 @@ impl<'a> Load<'a> {
         self.learned.occurrences.get(key).copied().unwrap_or(1)
     }
 
-    /// What the file says of `space` takes the place of what is there.
-    pub(super) fn claim(&mut self, space: Space) {
-        if matches!(self.walk, Walk::Check) {
-            self.spaces.insert(space);
+    /// What the file says of `space` takes the place of what is there. No other file may.
+    pub(super) fn claim(&mut self, space: Space) -> Result<(), Stop> {
+        if !matches!(self.walk, Walk::Check) {
+            return Ok(());
+        }
+        match self.claims.get(&space) {
+            None => {
+                self.claims.insert(space, self.report.name.clone());
+                Ok(())
+            }
+            Some(other) if *other == self.report.name => Ok(()),
+            Some(other) => Err(Stop::Twice { space: space.to_string(), other: other.clone() }),
         }
     }
 
     /// True unless `key`, which may come once, comes again later in the file.
-    pub(super) fn is_last(&mut self, key: &Text) -> bool {
+    pub(super) fn is_last(&mut self, json: &Json<'_>, key: &Text) -> bool {
         if matches!(self.walk, Walk::Check) {
-            *self.learned.occurrences.entry(key.clone()).or_default() += 1;
+            let count = self.learned.occurrences.entry(key.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                let what = format!("{} comes again: the earlier one", shown(key));
+                self.leave_out(json, || what);
+            }
             return true;
         }
         let seen = self.seen.entry(key.clone()).or_default();
@@ -204,9 +218,16 @@ impl<'a> Load<'a> {
             return Err(Stop::Shape { byte, what: what() });
         }
         if matches!(self.walk, Walk::Check) {
-            self.report.add(Problem { byte: byte as u64, what: what() });
+            self.report.problems.add(byte as u64, what());
         }
         Ok(())
+    }
+
+    /// Something that no store has a place for, and LlamaIndex does not read: a line in the report.
+    pub(super) fn leave_out(&mut self, json: &Json<'_>, what: impl FnOnce() -> String) {
+        if matches!(self.walk, Walk::Check) {
+            self.report.left_out.add(json.byte() as u64, what());
+        }
     }
 
     /// A key that can be stored; `None` if it cannot.
@@ -253,14 +274,4 @@ pub(super) fn of(collection: &str, key: &Text, what: &str) -> String {
 pub(super) fn is_struct(record: &Value) -> bool {
     let kind = record.get("__type__").and_then(Value::as_text);
     kind.is_some_and(|kind| !kind.as_bytes().iter().all(u8::is_ascii_digit))
-}
-
-impl FileReport {
-    /// Notes a problem.
-    pub(super) fn add(&mut self, problem: Problem) {
-        self.problems_count += 1;
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(problem);
-        }
-    }
 }

@@ -42,10 +42,12 @@ mod keyvalue;
 mod kinds;
 mod load;
 mod property_graph;
+mod report;
 mod space;
 mod vectors;
 
 pub use error::{Left, TransferError};
-pub use export::{ExportOptions, ExportReport, ExportedFile, export};
-pub use files::{FileEntry, Source, Target};
-pub use import::{FileReport, Import, ImportOptions, ImportReport, Problem, SNAPSHOT_NAME};
+pub use export::{ExportReport, ExportedFile, export};
+pub use files::{FileEntry, FileNames, Source, Target};
+pub use import::{Import, ImportOptions, SNAPSHOT_NAME};
+pub use report::{FileReport, Ignored, ImportReport, Listed, Problem};

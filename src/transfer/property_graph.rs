@@ -3,7 +3,7 @@
 
 use super::error::Stop;
 use super::export::{Caught, Failed, Out};
-use super::load::{Json, Load, of};
+use super::load::{Json, Load, of, shown};
 use super::space::Space;
 use crate::kv::json::Next;
 use crate::kv::{Text, Value};
@@ -12,7 +12,7 @@ use crate::stores::{PropertyGraphImport, PropertyGraphStore};
 
 /// Walks through the file. Relations name nodes: they wait if they come before them.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
-    load.claim(Space::PropertyGraph);
+    load.claim(Space::PropertyGraph)?;
     if !load.enter(json, "the property graph store")? {
         return Ok(());
     }
@@ -20,7 +20,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
     let mut others_seen = false;
     while let Some(key) = json.key()? {
         let part = key.as_str().unwrap_or_default();
-        if !load.is_last(&key) {
+        if !load.is_last(json, &key) {
             continue;
         }
         match part {
@@ -36,7 +36,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
                 others_seen = true;
                 triplets(json, load, import.as_mut())?;
             }
-            _ => {}
+            _ => load.leave_out(json, || format!("property graph store: {}", shown(&key))),
         }
     }
     Ok(())

@@ -7,7 +7,7 @@
 
 use super::error::Stop;
 use super::export::{Failed, Out};
-use super::load::{Json, Load, of};
+use super::load::{Json, Load, of, shown};
 use super::space::{Space, vectors};
 use crate::kv::json::StreamError;
 use crate::kv::{Map, Text, Value};
@@ -36,7 +36,7 @@ pub(super) fn walk(
     namespace: &str,
     path: &[&str],
 ) -> Result<(), Stop> {
-    load.claim(Space::Vectors(namespace.to_owned()));
+    load.claim(Space::Vectors(namespace.to_owned()))?;
     match load.kv() {
         None => check(json, load, path),
         Some(kv) => {
@@ -55,8 +55,12 @@ fn check(json: &mut Json<'_>, load: &mut Load<'_>, path: &[&str]) -> Result<(), 
     }
     while let Some(part) = json.key()? {
         let name = part.to_string();
-        load.is_last(&place(path, &name));
-        if ![EMBEDDINGS, REF_DOCS, METADATA].contains(&name.as_str()) || !load.enter(json, &name)? {
+        if ![EMBEDDINGS, REF_DOCS, METADATA].contains(&name.as_str()) {
+            load.leave_out(json, || format!("vector store: {}", shown(&part)));
+            continue;
+        }
+        load.is_last(json, &place(path, &name));
+        if !load.enter(json, &name)? {
             continue;
         }
         while let Some(id) = json.key()? {
@@ -199,13 +203,17 @@ fn fill(load: &mut Load<'_>, store: &VectorStore, path: &[&str]) -> Result<(), S
     store.add_entries(&rows)?;
     // What stands in another order than the embeddings.
     while let Some((id, value)) = load.tolerate(ref_docs.take())?.flatten() {
-        if let Some(ref_doc_id) = ref_doc(&value) {
-            change(store, id, |entry| entry.ref_doc_id = ref_doc_id)?;
+        if let Some(ref_doc_id) = ref_doc(&value)
+            && !change(store, &id, |entry| entry.ref_doc_id = ref_doc_id)?
+        {
+            orphan(load, &ref_docs, REF_DOCS, &id);
         }
     }
     while let Some((id, value)) = load.tolerate(metadata.take())?.flatten() {
-        if let Some(map) = map(value) {
-            change(store, id, |entry| entry.metadata = Some(map))?;
+        if let Some(map) = map(value)
+            && !change(store, &id, |entry| entry.metadata = Some(map))?
+        {
+            orphan(load, &metadata, METADATA, &id);
         }
     }
     Ok(())
@@ -226,16 +234,22 @@ fn map(value: Value) -> Option<Map> {
     }
 }
 
+/// Changes the row of `id`; false if there is none.
 fn change(
     store: &VectorStore,
-    id: Text,
+    id: &Text,
     change: impl FnOnce(&mut VectorEntry),
-) -> Result<(), Stop> {
-    if let Some(mut entry) = store.find(id)? {
-        change(&mut entry);
-        store.add_entries(&[entry])?;
-    }
-    Ok(())
+) -> Result<bool, Stop> {
+    let Some(mut entry) = store.find(id.clone())? else { return Ok(false) };
+    change(&mut entry);
+    store.add_entries(&[entry])?;
+    Ok(true)
+}
+
+/// What belongs to no embedding makes no row.
+fn orphan(load: &mut Load<'_>, side: &Side<'_>, name: &str, id: &Text) {
+    let byte = side.json.as_ref().map_or(0, Json::byte);
+    load.report.left_out.add(byte as u64, of(name, id, "has no embedding"));
 }
 
 /// Writes the store of `namespace`.

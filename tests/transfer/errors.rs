@@ -78,9 +78,10 @@ fn a_salvage_takes_what_is_whole() {
     let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
     assert!(!report.is_whole());
     let [docstore, index] = &report.files[..] else { panic!("{report:?}") };
-    assert_eq!(docstore.problems[0].byte, 6606);
-    assert_eq!((index.name.as_str(), index.problems[0].byte), ("index_store.json", 0));
-    assert!(index.problems[0].what.starts_with("Expecting value"));
+    assert_eq!(docstore.problems.first[0].byte, 6606);
+    assert_eq!(docstore.unread, docstore.len - 6606);
+    assert_eq!((index.name.as_str(), index.problems.first[0].byte), ("index_store.json", 0));
+    assert!(index.problems.first[0].what.starts_with("Expecting value"));
     // What was taken is what the whole file has, as far as it goes.
     let whole = memory();
     import(&Files::read(&golden("basic")), &whole, ImportOptions::new()).unwrap();
@@ -96,7 +97,7 @@ fn a_salvage_passes_over_records_that_are_wrong() {
     let kv = memory();
     let files = Files::of(&[("docstore.json", text)]);
     let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
-    assert_eq!((report.records(), report.files[0].problems_count), (3, 3));
+    assert_eq!((report.records(), report.files[0].problems.count), (3, 3));
     assert_eq!(kv.get("d", b"k").unwrap(), Some(Value::Int(2)));
     assert!(DocumentStore::new(kv).ref_doc_exists("s").unwrap());
 }
@@ -149,7 +150,7 @@ fn a_failure_in_the_middle_is_rolled_back() {
     let before = everything(&log);
     let source = failing(Some((2, 9_000_000)));
     let options = ImportOptions::new().replace(true);
-    let said = import_to_log(&source, &log, options).unwrap_err().to_string();
+    let said = import_to_log(&source, &log, options.clone()).unwrap_err().to_string();
     assert!(
         said.starts_with("the import of docstore.json failed: read error at byte 90"),
         "{said}"
@@ -162,7 +163,8 @@ fn a_failure_in_the_middle_is_rolled_back() {
     assert_eq!(everything(&log), before);
     // Elsewhere a part is left, and the next import makes it whole.
     let kv = memory();
-    let said = import(&failing(Some((2, 9_000_000))), &kv, options).unwrap_err().to_string();
+    let said =
+        import(&failing(Some((2, 9_000_000))), &kv, options.clone()).unwrap_err().to_string();
     assert!(said.ends_with("a part was imported; import again"), "{said}");
     assert!(kv.len("docstore/data").unwrap() > 1000);
     import(&failing(None), &kv, options).unwrap();
@@ -216,11 +218,11 @@ fn a_failed_export_shows_no_file() {
     let whole: usize = exported(&kv).files.values().map(Vec::len).sum();
     for room in [0, 1, 100, whole - 1] {
         let mut files = Files { room: Some(room), ..Files::default() };
-        let failed = export(&kv, &mut files, &ExportOptions::default(), &mut |_, _| {});
+        let failed = export(&kv, &mut files, &FileNames::default(), &mut |_, _| {});
         let said = failed.unwrap_err().to_string();
         assert!(said.ends_with(".json cannot be written: no space is left"), "{said}");
         assert!(files.files.is_empty());
     }
     let mut files = Files { room: Some(whole), ..Files::default() };
-    export(&kv, &mut files, &ExportOptions::default(), &mut |_, _| {}).unwrap();
+    export(&kv, &mut files, &FileNames::default(), &mut |_, _| {}).unwrap();
 }

@@ -6,6 +6,7 @@
 
 mod dirs;
 mod errors;
+mod left_out;
 mod memory;
 mod round_trip;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use siltstone::kv::{KvStore, LogKv, MemoryKv, Value, json};
 use siltstone::transfer::{
-    ExportOptions, Import, ImportOptions, ImportReport, Source, TransferError, export,
+    FileNames, Import, ImportOptions, ImportReport, Source, TransferError, export,
 };
 
 use dirs::Files;
@@ -51,7 +52,8 @@ fn import_to_log(
 
 fn exported(kv: &Arc<dyn KvStore>) -> Files {
     let mut files = Files::default();
-    export(kv, &mut files, &ExportOptions::default(), &mut |_, _| {}).unwrap();
+    let report = export(kv, &mut files, &FileNames::default(), &mut |_, _| {}).unwrap();
+    assert_eq!(report.left_out, []);
     files
 }
 

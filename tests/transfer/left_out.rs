@@ -1,0 +1,184 @@
+//! Nothing is left out in silence: what no store has a place for is in the report.
+
+use siltstone::stores::GraphStore;
+use siltstone::transfer::Listed;
+
+use super::*;
+
+fn reported(name: &str, text: &str) -> ImportReport {
+    let report = import(&Files::of(&[(name, text)]), &memory(), ImportOptions::new()).unwrap();
+    assert!(report.is_whole());
+    report
+}
+
+/// What is listed, in words; the bytes up to each end with what it names.
+fn lines(listed: &Listed, text: &str) -> Vec<String> {
+    assert_eq!(listed.count, listed.first.len() as u64);
+    for found in &listed.first {
+        let name = found.what.split('"').nth(1).unwrap();
+        let before = &text[..found.byte as usize];
+        let at = before.rfind(name).unwrap_or_else(|| panic!("{found:?}"));
+        assert!(before.len() - at < 40, "{found:?}");
+    }
+    listed.first.iter().map(|found| found.what.clone()).collect()
+}
+
+#[test]
+fn what_no_store_has_a_place_for_is_listed() {
+    for (name, text, expected) in [
+        (
+            "docstore.json",
+            r##"{"docstore/metadata": {"a": {"doc_hash": "h", "#order": 1}},
+            "docstore/ref_doc_info": {"r": {}, "s": {"node_ids": ["a"], "color": 1}},
+            "c": {"k": 1}, "c": {"k": 2}}"##,
+            &[
+                r##"docstore/metadata: "a" has a field "#order""##,
+                r#"docstore/ref_doc_info: "r" is empty, which stands for nothing"#,
+                r#"docstore/ref_doc_info: "s" has a field "color""#,
+                r#""c" comes again: the earlier one"#,
+            ][..],
+        ),
+        ("graph_store.json", r#"{"graph_dict": {}, "more": [1]}"#, &[r#"graph store: "more""#]),
+        (
+            "property_graph_store.json",
+            r#"{"nodes": {}, "relations": {}, "triplets": [], "more": 1}"#,
+            &[r#"property graph store: "more""#],
+        ),
+        (
+            "vector_store.json",
+            r#"{"embedding_dict": {"a": [1]}, "text_id_to_ref_doc_id": {"x": "r", "y": "None"},
+            "metadata_dict": {"z": {}}, "more": 1}"#,
+            &[
+                r#"vector store: "more""#,
+                r#"text_id_to_ref_doc_id: "x" has no embedding"#,
+                r#"text_id_to_ref_doc_id: "y" has no embedding"#,
+                r#"metadata_dict: "z" has no embedding"#,
+            ],
+        ),
+        (
+            "dump.json",
+            r#"{"doc_store": null, "vector_store": {}, "audio_store": {"a": 1}}"#,
+            &[r#"storage context: "audio_store""#],
+        ),
+    ] {
+        let report = reported(name, text);
+        assert_eq!(lines(&report.files[0].left_out, text), expected, "{name}");
+    }
+}
+
+#[test]
+fn files_that_are_not_read_are_named_with_the_reason() {
+    let files = Files::of(&[
+        ("docstore.json", "{}"),
+        ("a.json", "[1]"),
+        ("b.json", "{}"),
+        ("c.json", r#"{"name": 1}"#),
+        ("d.txt", "notes"),
+        ("e.json", ""),
+        ("f.json", "{\"docst"),
+        ("vector_store.json", r#"{"embedding_dict": {"old": [1]}}"#),
+        ("default__vector_store.json", r#"{"embedding_dict": {"new": [1]}}"#),
+    ]);
+    let kv = memory();
+    let report = import(&files, &kv, ImportOptions::new()).unwrap();
+    let said: Vec<String> =
+        report.ignored.iter().map(|other| format!("{}: {}", other.name, other.why)).collect();
+    assert_eq!(
+        said,
+        [
+            "a.json: it is no JSON dictionary",
+            "b.json: its name is none of LlamaIndex's, and the dictionary in it is empty",
+            "c.json: it begins with no key of LlamaIndex's",
+            "d.txt: it is no JSON dictionary",
+            "e.json: it is no JSON dictionary",
+            "f.json: its name is none of LlamaIndex's, and its first key cannot be read",
+            "vector_store.json: default__vector_store.json has taken its place",
+        ]
+    );
+    let out = exported(&kv);
+    let vectors = String::from_utf8_lossy(&out.files["default__vector_store.json"]);
+    assert!(vectors.contains("new") && !vectors.contains("old"));
+}
+
+/// Files that would fill the same: none of them wins by its name.
+#[test]
+fn two_files_with_the_same_store_are_refused() {
+    let hashes = r#"{"docstore/metadata": {"a": {"doc_hash": "h"}}}"#;
+    let vectors = r#"{"embedding_dict": {"a": [1]}}"#;
+    for (one, other, text, space) in [
+        ("docstore.json", "my.json", hashes, "the document store \"docstore\""),
+        ("a__vector_store.json", "a__v.json", vectors, "the vector store \"a\""),
+        ("c.json", "graph_store.json", r#"{"graph_dict": {}}"#, "a graph"),
+    ] {
+        for salvage in [false, true] {
+            let (kv, files) = (memory(), Files::of(&[(one, text), (other, text)]));
+            let options = ImportOptions::new().salvage(salvage);
+            let said = import(&files, &kv, options).unwrap_err().to_string();
+            let (first, last) = (one.min(other), one.max(other));
+            assert_eq!(
+                said,
+                format!(
+                    "{last} and {first} both hold {space}; nothing was imported; import the right \
+                     one by its path"
+                )
+            );
+            assert_eq!(everything(&*kv), Everything::new());
+        }
+    }
+}
+
+#[test]
+fn files_of_other_names_are_found_and_written() {
+    let files = Files::of(&[
+        ("docs", r#"{"data": {"k": 1}}"#),
+        ("structs", "{}"),
+        ("t__v", r#"{"embedding_dict": {"a": [1]}}"#),
+        ("cache", r#"{"mine": {"k": {"nodes": []}, "l": {"nodes": []}}}"#),
+    ]);
+    let kv = memory();
+    let unknown = import(&files, &kv, ImportOptions::new()).unwrap();
+    assert_eq!(unknown.ignored.len(), 3, "{unknown:?}");
+    let mut names = FileNames::default();
+    (names.docstore, names.index_store) = ("docs".into(), "structs".into());
+    (names.vector_store, names.cache) = ("v".into(), "cache".into());
+    let kv = memory();
+    let report = import(&files, &kv, ImportOptions::new().names(names.clone())).unwrap();
+    assert_eq!((report.records(), report.ignored.len()), (4, 0));
+    let mut out = Files::default();
+    export(&kv, &mut out, &names, &mut |_, _| {}).unwrap();
+    for name in ["docs", "structs", "cache"] {
+        assert_eq!(parse(&out.files[name]), parse(&files.files[name]), "{name}");
+    }
+    assert!(out.files.contains_key("t__v") && out.files.contains_key("image__v"));
+    let again = memory();
+    import(&out, &again, ImportOptions::new().names(names)).unwrap();
+    assert_eq!(again.get("mine", b"l").unwrap(), kv.get("mine", b"l").unwrap());
+}
+
+#[test]
+fn collections_of_our_own_are_not_taken_for_others() {
+    for name in ["graph_store/edges", "vector_store/a/rows", "docstore/ref_doc_info.nodes"] {
+        let text = format!(r#"{{"{name}": {{"k": 1}}, "c": {{"k": 1}}}}"#);
+        let (kv, files) = (memory(), Files::of(&[("docstore.json", &text)]));
+        let said = import(&files, &kv, ImportOptions::new()).unwrap_err().to_string();
+        let expected = format!("collection \"{name}\" is one of Siltstone's own; nothing was");
+        assert!(said.contains(&expected), "{said}");
+        let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+        assert_eq!((report.records(), report.files[0].problems.count), (1, 1));
+    }
+}
+
+#[test]
+fn an_export_says_what_it_has_no_file_for() {
+    let kv = memory();
+    GraphStore::with_namespace(kv.clone(), "mine").upsert_triplet("a", "knows", "b").unwrap();
+    kv.put("c", b"\xff", &Value::from(1)).unwrap();
+    kv.put("d", b"k", &Value::from(1)).unwrap();
+    let mut files = Files::default();
+    let report = export(&kv, &mut files, &FileNames::default(), &mut |_, _| {}).unwrap();
+    let names: Vec<&str> = report.left_out.iter().map(|left| left.name.as_str()).collect();
+    println!("{:?}", report.left_out);
+    assert!(names.contains(&"c") && !names.contains(&"d"));
+    let docs = parse(&files.files["docstore.json"]);
+    assert_eq!(docs.get("d").and_then(|d| d.get("k")), Some(&Value::Int(1)));
+}
