@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
+use super::chat;
 use super::error::TransferError;
 use super::files::{FileNames, Target};
 use super::graph;
 use super::keyvalue;
-use super::kinds::{NAMESPACE_SEPARATOR, Records, is_internal};
+use super::kinds::{NAMESPACE_SEPARATOR, QUEUES, Records, is_internal};
 use super::property_graph;
 use super::report::Ignored;
 use super::space::{Space, is_empty_graph};
@@ -76,6 +77,9 @@ pub fn export(
     if !is_empty_graph(&graph).map_err(TransferError::Read)? {
         export.file(&names.property_graph_store, Style::Utf8, property_graph::write)?;
     }
+    if !Space::Chats.is_empty(kv).map_err(TransferError::Read)? {
+        export.file(&names.chat_store, Style::Utf8, chat::write)?;
+    }
     if !contents.caches.is_empty() {
         export.file(&names.cache, Style::Python, |out| keyvalue::write_caches(out, &contents))?;
     }
@@ -107,6 +111,11 @@ impl Contents {
                 Records::Data(ns) if keyvalue::holds_structs(kv, &ns)? => Space::Structs(ns),
                 Records::Data(ns) | Records::Metadata(ns) | Records::RefDocs(ns) => {
                     Space::Documents(ns)
+                }
+                Records::Other if name.starts_with(QUEUES) => {
+                    let why = "LlamaIndex keeps queues of messages in a database".to_owned();
+                    contents.left_out.push(Ignored { name: name.clone(), why });
+                    continue;
                 }
                 Records::Other if is_internal(name) => continue,
                 Records::Other if keyvalue::has_key_of_no_text(kv, name)? => {

@@ -57,8 +57,21 @@ fn edges(
         }
         store.add_subject(subject)?;
     }
-    json.enter()?;
     let mut triplets: Vec<TextTriplet> = Vec::new();
+    let walked = edges_of(json, load, store, subject, &mut triplets);
+    // Those before the end of a file that is not whole are whole.
+    give(store, &mut triplets)?;
+    walked
+}
+
+fn edges_of(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    store: Option<&GraphStore>,
+    subject: &Text,
+    triplets: &mut Vec<TextTriplet>,
+) -> Result<(), Stop> {
+    json.enter()?;
     while json.item()? {
         let edge = json.value()?;
         let Some([Value::Text(relation), Value::Text(object)]) = edge.as_list() else {
@@ -70,11 +83,11 @@ fn edges(
         }
         triplets.push((subject.clone(), relation.clone(), object.clone()));
         if triplets.len() >= TRIPLETS_LEN {
-            give(store, &mut triplets)?;
+            give(store, triplets)?;
         }
         load.taken(json)?;
     }
-    give(store, &mut triplets)
+    Ok(())
 }
 
 fn give(store: Option<&GraphStore>, triplets: &mut Vec<TextTriplet>) -> Result<(), Stop> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::chat;
 use super::context;
 use super::error::{Left, Stop, TransferError};
 use super::files::{FileEntry, FileNames, Source};
@@ -320,7 +321,6 @@ fn kind_of(
     let newer = FileKind::newer_name(name, names);
     match newer.filter(|newer| all.contains(newer)) {
         Some(newer) => Err(format!("{newer} has taken its place")),
-        None if !kind.is_known() => Err("chat stores are not imported yet".to_owned()),
         None => Ok(kind),
     }
 }
@@ -331,8 +331,8 @@ fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Resul
         FileKind::Graph => graph::walk(json, load),
         FileKind::PropertyGraph => property_graph::walk(json, load),
         FileKind::Vectors(namespace) => vectors::walk(json, load, namespace, &[]),
+        FileKind::Chats => chat::walk(json, load),
         FileKind::Context => context::walk(json, load),
-        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which file is of which kind: by its name, else by what it begins with. Other names than these can
-//! be given as [`FileNames`].
+//! Which file is of which kind: by its name, else by what it begins with. Other names than these
+//! can be given as [`FileNames`].
 //!
 //! ```text
 //! name                        kind
@@ -111,11 +111,6 @@ impl FileKind {
         })
     }
 
-    /// True if its store is here.
-    pub(super) fn is_known(&self) -> bool {
-        !matches!(self, FileKind::Chats)
-    }
-
     /// How it is called in reports.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -158,9 +153,13 @@ impl Records {
     }
 }
 
+/// What the names of the collections of queue-shaped chat stores begin with.
+pub(super) const QUEUES: &str = "chat_queue/";
+
 /// True for collections in which stores keep what LlamaIndex has no place for.
 pub(super) fn is_internal(collection: &str) -> bool {
-    let of_stores = ["graph_store/", "property_graph_store/", "vector_store/"];
+    let of_stores =
+        ["graph_store/", "property_graph_store/", "vector_store/", "chat_store/", QUEUES];
     let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
     parts_of_records.iter().any(|end| collection.ends_with(end))
         || of_stores.iter().any(|prefix| collection.starts_with(prefix))

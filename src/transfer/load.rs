@@ -270,6 +270,26 @@ pub(super) fn of(collection: &str, key: &Text, what: &str) -> String {
     format!("{collection}: {} {what}", shown(key))
 }
 
+/// The path to a field of `value` that `kept`, which was made of it, does not have; other than
+/// `known`, which has become another.
+pub(super) fn lost_field(value: &Value, kept: &Value, known: &str) -> Option<String> {
+    match (value, kept) {
+        (Value::Map(value), Value::Map(kept)) => value.iter().find_map(|(name, inner)| {
+            let lost = match kept.get(name) {
+                Some(kept) => lost_field(inner, kept, known),
+                // Nothing is lost with it.
+                None if *inner == Value::Null || name == known => None,
+                None => Some(String::new()),
+            };
+            lost.map(|path| format!("/{}{path}", name.to_string_lossy()))
+        }),
+        (Value::List(value), Value::List(kept)) => {
+            value.iter().zip(kept).find_map(|(value, kept)| lost_field(value, kept, known))
+        }
+        _ => None,
+    }
+}
+
 /// True for a record of an index store: `__type__` is a word there, and a number for nodes.
 pub(super) fn is_struct(record: &Value) -> bool {
     let kind = record.get("__type__").and_then(Value::as_text);

@@ -13,6 +13,7 @@
 //! index_store.json            index stores of all namespaces                always
 //! graph_store.json            the graph store                               always
 //! property_graph_store.json   the property graph store                      if it holds any
+//! chat_store.json             the chat store                                if it holds any
 //! {ns}__vector_store.json     the vector store of the namespace ns              always for
 //!                                                                           default and image
 //! vector_store.json           that of the namespace default                 no
@@ -23,6 +24,13 @@
 //! Files of other names are told by what they begin with, so that custom names need not be given.
 //! JSON is Python's: `NaN`, integers of any size, lone surrogates, keys that come twice.
 //!
+//! # What is left out
+//!
+//! Nothing is in silence. [`ImportReport`] lists files that were not read, with the reason, and
+//! keys, fields and rows that no store has a place for, which LlamaIndex does not read either;
+//! [`ExportReport`] lists collections that LlamaIndex has no file for. Two files that would fill
+//! the same store are an error.
+//!
 //! # All or nothing
 //!
 //! [`Import::check`] walks through every file before anything is written: what is not whole, is no
@@ -32,6 +40,7 @@
 //! snapshot from before. A process that is killed meanwhile leaves a part, and that snapshot;
 //! importing again makes it whole, since each namespace of the files is emptied first.
 
+mod chat;
 mod context;
 mod error;
 mod export;

@@ -3,7 +3,7 @@
 
 use super::error::Stop;
 use super::export::{Caught, Failed, Out};
-use super::load::{Json, Load, of, shown};
+use super::load::{Json, Load, lost_field, of, shown};
 use super::space::Space;
 use crate::kv::json::Next;
 use crate::kv::{Text, Value};
@@ -58,7 +58,11 @@ fn nodes(
                 continue;
             }
             Ok(node) if !load.fits(json, &node.id)? => continue,
-            Ok(_) => {}
+            Ok(node) => {
+                if let Some(field) = lost_field(&value, &node.to_value(), "") {
+                    load.leave_out(json, || of("nodes", &key, &field));
+                }
+            }
         }
         if let Some(import) = &mut import {
             // In the second walk again: it has to learn which ids LlamaIndex has changed.
@@ -90,7 +94,11 @@ fn relations(
             {
                 continue;
             }
-            Ok(_) => {}
+            Ok(relation) => {
+                if let Some(field) = lost_field(&value, &relation.to_value(), "") {
+                    load.leave_out(json, || of("relations", &key, &field));
+                }
+            }
         }
         match &mut import {
             Some(import) if load.is_for_waiting() => import.relation(&key, &value)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
 use crate::stores::{
-    DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError, VectorStore,
+    ChatStore, DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError, VectorStore,
 };
 
 /// A store in its namespace, or a collection of no store.
@@ -22,6 +22,8 @@ pub(super) enum Space {
     Graph,
     /// The property graph store.
     PropertyGraph,
+    /// The chat store.
+    Chats,
     /// A collection that belongs to no store.
     Collection(String),
 }
@@ -35,6 +37,7 @@ impl Space {
             Space::Vectors(namespace) => vectors(kv, namespace).is_empty(),
             Space::Graph => GraphStore::new(kv.clone()).is_empty(),
             Space::PropertyGraph => is_empty_graph(&PropertyGraphStore::new(kv.clone())),
+            Space::Chats => Ok(ChatStore::new(kv.clone()).get_keys()?.is_empty()),
             Space::Collection(name) => Ok(kv.len(name)? == 0),
         }
     }
@@ -47,6 +50,7 @@ impl Space {
             Space::Vectors(namespace) => vectors(kv, namespace).clear(),
             Space::Graph => GraphStore::new(kv.clone()).clear(),
             Space::PropertyGraph => PropertyGraphStore::new(kv.clone()).clear(),
+            Space::Chats => ChatStore::new(kv.clone()).clear(),
             Space::Collection(name) => clear_collection(kv, name),
         }
     }
@@ -90,6 +94,7 @@ impl fmt::Display for Space {
             }
             Space::Graph => write!(f, "a graph"),
             Space::PropertyGraph => write!(f, "a property graph"),
+            Space::Chats => write!(f, "conversations"),
             Space::Collection(name) => write!(f, "the collection \"{}\"", name.escape_debug()),
         }
     }

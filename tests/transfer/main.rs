@@ -9,6 +9,7 @@ mod errors;
 mod left_out;
 mod memory;
 mod round_trip;
+mod salvage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

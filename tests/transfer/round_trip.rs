@@ -85,6 +85,8 @@ fn every_directory_comes_back() {
             }
         };
         println!("{}: {} records", path.display(), report.records());
+        assert!(!path.is_dir() || report.ignored.is_empty(), "{report:?}");
+        assert!(report.files.iter().all(|file| file.left_out.count == 0), "{report:?}");
         tried += 1;
 
         let out = exported(&first);
