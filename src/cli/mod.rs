@@ -21,12 +21,14 @@ mod export;
 mod failure;
 mod file_names;
 mod get;
+mod graph;
 mod import;
 mod ingest;
 mod inspect;
 mod list;
 mod llama_dir;
 mod output;
+mod query;
 mod repair;
 mod restore;
 mod snapshots;
@@ -68,6 +70,10 @@ enum Verb {
     List(list::Args),
     /// Print keys and values as JSON, one per line, in the order of the log
     Dump(dump::Args),
+    /// Print the rows of a vector store that are nearest to an embedding
+    Query(query::Args),
+    /// Print what is reached from a node of the graph and of the property graph
+    Graph(graph::Args),
     /// List, record, drop and compare durable snapshots, and go back to one
     Snapshots(snapshots::Args),
     /// Print what the store holds and what it costs
@@ -149,6 +155,8 @@ pub fn run() -> ExitCode {
         Verb::Get(args) => get::run(args, &mut out),
         Verb::List(args) => list::run(args, &mut out),
         Verb::Dump(args) => dump::run(args, &mut out),
+        Verb::Query(args) => query::run(args, &mut out),
+        Verb::Graph(args) => graph::run(args, &mut out),
         Verb::Snapshots(args) => snapshots::run(args, &mut out),
         Verb::Stats(args) => stats::run(args, &mut out),
         Verb::Inspect(args) => inspect::run(args, &mut out),

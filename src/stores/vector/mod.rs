@@ -58,6 +58,7 @@ mod table;
 mod top_k;
 mod twins;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -390,6 +391,20 @@ impl VectorStore {
     /// [`StoreError::Kv`], [`StoreError::Corrupt`].
     pub fn ids(&self) -> Result<Vec<Text>, StoreError> {
         self.with_table(&**self.inner.writer.kv(), &Needs::default(), Table::ordered_ids)
+    }
+
+    /// How many numbers embeddings have here: each length that a row has, ascending. A query's must
+    /// have as many as the rows that it is compared with.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Kv`], [`StoreError::Corrupt`].
+    pub fn dimensions(&self) -> Result<Vec<usize>, StoreError> {
+        self.with_table(&**self.inner.writer.kv(), &Needs::default(), |table| {
+            let live = table.blocks.values().filter(|block| block.live > 0);
+            let all: BTreeSet<usize> = live.map(|block| block.dim).collect();
+            all.into_iter().collect()
+        })
     }
 
     /// Calls `visit` with every row in the order of insertion, holding the ids of all but no more

@@ -1,6 +1,5 @@
 //! Random operations against a plain model, reopened in between.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::distance::Measure;

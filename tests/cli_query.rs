@@ -1,0 +1,219 @@
+//! `siltstone query` and `siltstone graph`, run as a process: results for people and for machines,
+//! and what is said of wrong use.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use siltstone::StorageContext;
+use siltstone::model::{LabelledNode, Node, Relation};
+use siltstone::stores::{AddOptions, VectorStore};
+
+/// Runs the program in `dir`: its exit code, standard output and standard error.
+fn run(dir: &Path, args: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_siltstone"))
+        .current_dir(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not want the input may end before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let done = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+fn ok(dir: &Path, args: &[&str], input: &str) -> String {
+    let (code, out, err) = run(dir, args, input);
+    assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+    out
+}
+
+/// The one line on standard error of a run that ends with `code` and prints nothing else.
+fn complains(dir: &Path, args: &[&str], input: &str, code: i32) -> String {
+    let (ended, out, err) = run(dir, args, input);
+    assert_eq!((ended, out.as_str()), (code, ""), "{args:?}: {err}");
+    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+    err
+}
+
+fn query(dir: &Path, more: &[&str], input: &str) -> Value {
+    let args = [&["query", "store", "--embedding", "-", "--json"], more].concat();
+    serde_json::from_str(&ok(dir, &args, input)).unwrap()
+}
+
+fn ids(answer: &Value) -> Vec<&str> {
+    let results = answer["results"].as_array().unwrap();
+    results.iter().map(|result| result["id"].as_str().unwrap()).collect()
+}
+
+/// Three nodes with embeddings, of which the document store has two; one row in `titles`; graphs.
+fn store() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let context = StorageContext::open(dir.path().join("store")).unwrap();
+    let rows = [
+        ("n1", 2019, "en", [1.0, 0.0], "\nFirst line.\nSecond line."),
+        ("n2", 2021, "en", [0.6, 0.8], "Another text"),
+        ("n3", 2024, "de", [0.0, 1.0], "Ein Text"),
+    ];
+    let nodes = rows.map(|(id, year, lang, embedding, text)| {
+        let mut node = Node::text(id, text).with_source("a.txt");
+        node.metadata.insert("year", year);
+        node.metadata.insert("lang", lang);
+        node.embedding = Some(embedding.to_vec());
+        node
+    });
+    context.docstore().add_documents(&nodes[..2], &AddOptions::default()).unwrap();
+    context.vector_store().unwrap().add(&nodes).unwrap();
+    let mut title = Node::text("t1", "Title");
+    title.embedding = Some(vec![1.0, 2.0, 3.0]);
+    VectorStore::with_namespace(context.kv().clone(), "titles").add(&[title]).unwrap();
+    let graph = context.graph_store();
+    for (a, b) in [("Ann", "Bob"), ("Bob", "Cid"), ("Cid", "Ann"), ("Cid", "Dan")] {
+        graph.upsert_triplet(a, "knows", b).unwrap();
+    }
+    let properties = context.property_graph_store();
+    let ann = LabelledNode::entity("Ann").with_label("PERSON").with_property("age", 28);
+    properties.upsert_nodes(&[ann, LabelledNode::chunk("c1", "Some text")]).unwrap();
+    let likes = Relation::new("Ann", "LIKES", "Tea").with_property("since", 2001);
+    properties.upsert_relations(&[likes]).unwrap();
+    context.persist().unwrap();
+    dir
+}
+
+#[test]
+fn query_prints_the_nearest_with_what_is_known_of_them() {
+    let dir = store();
+    let dir = dir.path();
+    fs::write(dir.join("q.json"), "[1, 0.0]\n").unwrap();
+    let text = ok(dir, &["query", "store", "--embedding", "q.json", "--top-k", "3"], "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "1.000000  n1  a.txt  First line.",
+            "0.600000  n2  a.txt  Another text",
+            "0.000000  n3  a.txt"
+        ]
+    );
+    let answer = query(dir, &["--top-k", "1"], "[0, 2.5]");
+    let expected = json!({
+        "namespace": "default", "mode": "default",
+        "results": [{"id": "n3", "score": 1.0, "ref_doc_id": "a.txt", "text": null}],
+    });
+    assert_eq!(answer, expected);
+    let answer = query(dir, &["--namespace", "titles"], "[1, 2, 3]");
+    assert_eq!(ids(&answer), ["t1"]);
+    assert_eq!(answer["results"][0]["ref_doc_id"], Value::Null);
+}
+
+#[test]
+fn query_takes_filters_and_modes() {
+    let dir = store();
+    let dir = dir.path();
+    let filtered = |filter: &str| {
+        let answer = query(dir, &["--filter", filter], "[1, 0]");
+        ids(&answer).join(" ")
+    };
+    assert_eq!(filtered("year>=2020 and lang==\"en\""), "n2");
+    assert_eq!(filtered("not lang == 'en' or year < 2020"), "n1 n3");
+    assert_eq!(filtered("year > 3000"), "");
+    assert_eq!(filtered(""), "n1 n2 n3");
+    let modes = ["mmr", "dot_product", "euclidean"].map(|mode| {
+        let answer = query(dir, &["--mode", mode, "--top-k", "2"], "[0.8, 0.6]");
+        assert_eq!(answer["mode"], mode);
+        ids(&answer).join(" ")
+    });
+    // Of n2, which is nearest, n1 is more unlike than n3.
+    assert_eq!(modes, ["n2 n1", "n2 n1", "n2 n1"]);
+}
+
+#[test]
+fn query_says_what_is_wrong() {
+    let dir = store();
+    let dir = dir.path();
+    let with = |more: &[&str], input: &str, code: i32| {
+        let args = [&["query", "store", "--embedding", "-"], more].concat();
+        complains(dir, &args, input, code)
+    };
+    let line = with(&["--namespace", "nope"], "[1, 0]", 1);
+    assert!(line.contains("no vector store \"nope\""), "{line}");
+    assert!(line.contains("there are: \"default\", \"titles\""), "{line}");
+    let line = with(&[], "[1, 0, 0]", 2);
+    assert!(line.contains("has 3 numbers; those in vector store \"default\" have 2"), "{line}");
+    let line = with(&["--filter", "year >= "], "[1, 0]", 2);
+    assert!(line.contains("filter, character 9: expected a value"), "{line}");
+    let line = with(&["--filter", "lang > 5"], "[1, 0]", 2);
+    assert!(line.contains("'>' not supported"), "{line}");
+    for (input, what) in [
+        ("[1, 0", "line 1 column"),
+        ("{\"a\": 1}", "not a list of numbers"),
+        ("[1, \"x\"]", "number 2 of it is not a finite number"),
+        ("[NaN, 1]", "number 1 of it is not a finite number"),
+        ("", "standard input: "),
+    ] {
+        let line = with(&[], input, 2);
+        assert!(line.contains(what), "{input}: {line}");
+    }
+    let line = complains(dir, &["query", "store", "--embedding", "no.json"], "", 2);
+    assert!(line.contains("cannot read the embedding in no.json"), "{line}");
+    let line = with(&["--mode", "svm"], "[1, 0]", 2);
+    assert!(line.contains("svm"), "{line}");
+    let line = complains(dir, &["query", "none", "--embedding", "-"], "[1]", 2);
+    assert!(line.contains("none"), "{line}");
+}
+
+#[test]
+fn graph_prints_what_is_reached() {
+    let dir = store();
+    let dir = dir.path();
+    let text = ok(dir, &["graph", "store", "Ann", "--depth", "9"], "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "Ann -[knows]-> Bob",
+            "Bob -[knows]-> Cid",
+            "Cid -[knows]-> Ann",
+            "Cid -[knows]-> Dan",
+            "Ann -[LIKES]-> Tea",
+            "Ann: PERSON",
+            "    age: 28",
+            "Tea: entity",
+        ]
+    );
+    let json = |args: &[&str]| -> Value {
+        let args = [&["graph", "store", "--json"], args].concat();
+        serde_json::from_str(&ok(dir, &args, "")).unwrap()
+    };
+    let answer = json(&["Bob", "--depth", "1"]);
+    assert_eq!(answer["triplets"], json!([["Bob", "knows", "Cid"]]));
+    assert_eq!((&answer["relations"], &answer["is_cut"]), (&json!([]), &json!(false)));
+    let answer = json(&["Ann", "--depth", "2"]);
+    assert_eq!(answer["triplets"].as_array().unwrap().len(), 2);
+    let likes = &answer["relations"][0];
+    assert_eq!((&likes["source_id"], &likes["target_id"]), (&json!("Ann"), &json!("Tea")));
+    assert_eq!(likes["properties"], json!({"since": 2001}));
+    assert_eq!(answer["nodes"][0]["properties"], json!({"age": 28}));
+    let answer = json(&["c1"]);
+    assert_eq!(answer["nodes"][0]["text"], "Some text");
+    assert_eq!(answer["triplets"], json!([]));
+}
+
+#[test]
+fn graph_says_what_is_missing_or_cut() {
+    let dir = store();
+    let dir = dir.path();
+    let line = complains(dir, &["graph", "store", "Eve"], "", 1);
+    assert!(line.contains("no triplet starts from \"Eve\""), "{line}");
+    assert!(line.contains("4 triplets"), "{line}");
+    let (code, out, err) = run(dir, &["graph", "store", "Ann", "--limit", "1"], "");
+    assert_eq!((code, out.lines().next()), (0, Some("Ann -[knows]-> Bob")));
+    assert!(err.contains("more than 1 triplet"), "{err}");
+}
