@@ -20,6 +20,8 @@ mod docstore;
 mod graph;
 #[path = "golden/index_store.rs"]
 mod index_store;
+#[path = "golden/ingestion.rs"]
+mod ingestion;
 #[path = "golden/kvstore.rs"]
 mod kvstore;
 #[path = "golden/property_graph.rs"]
@@ -141,6 +143,8 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
     let store = store.ok_or("the trace names no store")?;
     let known = [
         "chat_store",
+        "ingestion_cache",
+        "ingestion_pipeline",
         "kvstore",
         "docstore",
         "graph_store",
@@ -159,6 +163,8 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
         let mut runner: Box<dyn Runner + '_> = match store.as_str() {
             "chat_store" => Box::new(chat::ChatRunner::new(&mut *backend)),
             "sql_chat_store" => Box::new(chat::QueueRunner::new(&mut *backend)),
+            "ingestion_cache" => Box::new(ingestion::CacheRunner::new(&mut *backend)),
+            "ingestion_pipeline" => Box::new(ingestion::PipelineRunner::new(&mut *backend, init)?),
             "kvstore" => Box::new(kvstore::KvRunner::new(&mut *backend, init)?),
             "index_store" => Box::new(index_store::IndexRunner::new(&mut *backend, init)?),
             "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::error::ModelError;
 use super::media::MediaResource;
 use super::node::{Content, ImageContent, Node, Resources, TextContent};
-use super::python::{push_format, push_map_repr};
+use super::python::push_map_repr;
 use crate::kv::{Text, TextBuilder};
 
 impl Node {
@@ -40,14 +40,7 @@ impl Node {
         resources: &Resources,
         out: &mut TextBuilder,
     ) -> Result<(), ModelError> {
-        let mut metadata = TextBuilder::default();
-        for (index, (key, value)) in self.metadata.iter().enumerate() {
-            if index > 0 {
-                metadata.push_text(&self.metadata_separator);
-            }
-            push_format(&self.metadata_template, key, value, &mut metadata)?;
-        }
-        let metadata = Some(metadata.finish()).filter(|text| !text.is_empty());
+        let metadata = Some(self.metadata_text()?).filter(|text| !text.is_empty());
         let Resources { text, image, audio, video, .. } = resources;
         let hashes = [audio, image, text, video].into_iter().flatten().map(resource_hash);
         for (index, identity) in metadata.into_iter().chain(hashes).enumerate() {
@@ -90,7 +83,8 @@ fn resource_hash(resource: &MediaResource) -> Text {
     if empty { Text::default() } else { sha256(&identity.finish()) }
 }
 
-pub(super) fn sha256(text: &Text) -> Text {
+/// The lower-case hexadecimal sha256 of the text's bytes.
+pub(crate) fn sha256(text: &Text) -> Text {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         for nibble in [byte >> 4, byte & 0xf] {

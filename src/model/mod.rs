@@ -10,6 +10,7 @@
 //! to comes back as it was written.
 
 mod chat;
+mod content;
 mod error;
 mod fields;
 mod graph;
@@ -24,6 +25,7 @@ mod stored;
 pub use chat::{BlockKind, ChatMessage, ContentBlock, MessageRole};
 pub use error::ModelError;
 pub use graph::{LabelledContent, LabelledNode, Relation};
+pub(crate) use hash::sha256;
 pub use media::{MediaData, MediaEmbeddings, MediaResource};
 pub use metadata_dict::KeptContent;
 pub use node::{

@@ -80,14 +80,13 @@ fn push_text_repr(text: &Text, out: &mut TextBuilder) {
     out.push(quote.into());
 }
 
-/// Appends `template.format(key=key, value=str(value))`.
+/// Appends `template.format(key=key, value=str(value))`, for whatever the fields are called.
 ///
 /// Fields may carry a conversion (`!s`, `!r`); format specifications (`{key:>10}`) and
-/// fields other than `key` and `value` are errors.
+/// other fields are errors.
 pub(super) fn push_format(
     template: &Text,
-    key: &Text,
-    value: &Value,
+    fields: [(&'static str, &Value); 2],
     out: &mut TextBuilder,
 ) -> Result<(), ModelError> {
     let error = |what| {
@@ -110,7 +109,7 @@ pub(super) fn push_format(
             if points.next().is_none() {
                 return error("expected '}' before end of string");
             }
-            push_field(&field, key, value, out).or_else(error)?;
+            push_field(&field, fields, out).or_else(error)?;
         }
     }
     Ok(())
@@ -119,18 +118,19 @@ pub(super) fn push_format(
 /// Appends what stands for one `{field}`.
 fn push_field(
     field: &Text,
-    key: &Text,
-    value: &Value,
+    fields: [(&'static str, &Value); 2],
     out: &mut TextBuilder,
 ) -> Result<(), &'static str> {
     let field = field.as_str().unwrap_or_default();
     let (name, conversion) = field.split_once('!').unwrap_or((field, "s"));
     let mut text = TextBuilder::default();
-    match name {
-        "key" => text.push_text(key),
-        "value" => push_str(value, &mut text),
-        _ if name.contains(':') => return Err("format specifications are not supported"),
-        _ => return Err("has a field that is neither {key} nor {value}"),
+    match fields.iter().find(|(known, _)| *known == name) {
+        Some((_, value)) => push_str(value, &mut text),
+        None if name.contains(':') => return Err("format specifications are not supported"),
+        None if fields.iter().any(|(known, _)| *known == "key") => {
+            return Err("has a field that is neither {key} nor {value}");
+        }
+        None => return Err("has a field that is neither {metadata_str} nor {content}"),
     }
     match conversion {
         "s" => out.push_text(&text.finish()),

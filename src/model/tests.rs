@@ -193,7 +193,8 @@ fn repr_is_pythons() {
 fn templates_are_pythons_as_far_as_they_go() {
     let format = |template: &str| {
         let mut out = crate::kv::TextBuilder::default();
-        python::push_format(&template.into(), &"k".into(), &"v'".into(), &mut out)?;
+        let fields = [("key", &"k".into()), ("value", &"v'".into())];
+        python::push_format(&template.into(), fields, &mut out)?;
         Ok::<_, ModelError>(out.finish().to_string())
     };
     assert_eq!(format("{{{key}}}: {value!s}{value!r}").as_deref(), Ok("{k}: v'\"v'\""));

@@ -71,6 +71,9 @@ pub enum StoreError {
     Type(String),
     /// The call makes no sense; the text says why.
     InvalidArgument(String),
+    /// A step of an ingestion pipeline failed. Its documents are not recorded: they will be tried
+    /// again.
+    Transformation(Box<dyn Error + Send + Sync>),
     /// The key-value store failed.
     Kv(KvError),
 }
@@ -104,6 +107,9 @@ impl fmt::Display for StoreError {
             StoreError::Unsupported(what) => write!(f, "{what}"),
             StoreError::Type(what) => write!(f, "{what}"),
             StoreError::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
+            StoreError::Transformation(source) => {
+                write!(f, "a transformation failed: {source}; its documents are not recorded")
+            }
             StoreError::Kv(source) => write!(f, "{source}"),
         }
     }
@@ -113,6 +119,7 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StoreError::Node { source, .. } | StoreError::Message { source, .. } => Some(source),
+            StoreError::Transformation(source) => Some(&**source),
             StoreError::Kv(source) => Some(source),
             _ => None,
         }

@@ -6,6 +6,7 @@ mod document;
 mod error;
 mod graph;
 mod index;
+mod ingestion;
 mod list;
 mod property_graph;
 mod registry;
@@ -22,6 +23,9 @@ pub use document::{
 pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
 pub use index::{IndexStore, IndexStruct, StoredStruct, StructKind, StructMethods};
+pub use ingestion::{
+    DEFAULT_CACHE_COLLECTION, IngestionCache, IngestionOptions, IngestionPipeline, Transformation,
+};
 pub use property_graph::{
     GraphFilter, GraphSchema, LabelSchema, PropertyGraphImport, PropertyGraphStore, PropertyKind,
     TRIPLETS_LEN_MAX, Triplet,

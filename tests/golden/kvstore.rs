@@ -86,7 +86,7 @@ fn run(store: &dyn KvStore, op: &Op<'_>) -> Result<Result<Value, KvError>, Strin
     })
 }
 
-fn to_dict(store: &dyn KvStore) -> Result<Value, KvError> {
+pub(crate) fn to_dict(store: &dyn KvStore) -> Result<Value, KvError> {
     let mut dict = Map::new();
     for (name, len) in store.collections()? {
         let all = store.get_all(&name)?;

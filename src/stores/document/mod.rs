@@ -100,6 +100,7 @@ struct Inner {
 }
 
 /// The collections of a store.
+#[derive(Clone)]
 struct Names {
     data: String,
     metadata: String,
@@ -233,6 +234,17 @@ impl DocumentStore {
         // Given out by others, perhaps: to be read again.
         *numbers = None;
         done
+    }
+
+    /// The key-value store below.
+    pub(crate) fn kv(&self) -> &Arc<dyn KvStore> {
+        &self.inner.kv
+    }
+
+    /// The same collections in another key-value store, such as one laid over this one's.
+    pub(crate) fn over(&self, kv: Arc<dyn KvStore>) -> Self {
+        let names = self.inner.names.clone();
+        DocumentStore { inner: Arc::new(Inner { kv, names, numbers: Mutex::new(None) }) }
     }
 
     fn from_names(kv: Arc<dyn KvStore>, options: &DocumentStoreOptions) -> Self {

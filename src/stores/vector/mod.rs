@@ -180,6 +180,11 @@ impl VectorStore {
         VectorStore { inner: Arc::new(inner) }
     }
 
+    /// What changes this store.
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
     /// The namespaces of `kv` in which something was ever added, sorted.
     ///
     /// # Errors
