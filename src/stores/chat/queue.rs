@@ -2,13 +2,13 @@
 //! `SQLAlchemyChatStore` keeps them for its memory.
 //!
 //! ```text
-//! collection        key         value
-//! chat_queue/chats  chat key    {#order, #active, #archived: heads of lists}
-//! chat_queue/rows   "", "#.."   the keys in their order, see `stores/directory.rs`
-//!                   "rows"      {#next: the next row id, #timestamp: the latest}
-//!                   "rI"        row I: {key, timestamp, status, data [, #chunk]}
-//!                   "C:Sa"      chunk C of the list of the active rows of chat S
-//!                   "C:Sz"      the same of the archived ones
+//! collection         key         value
+//! chat_queue/queues  chat key    {#order, #active, #archived: heads of lists}
+//! chat_queue/rows    "", "#.."   the keys in their order, see `stores/directory.rs`
+//!                    "rows"      {#next: the next row id, #timestamp: the latest}
+//!                    "rI"        row I: {key, timestamp, status, data [, #chunk]}
+//!                    "C:Sa"      chunk C of the list of the active rows of chat S
+//!                    "C:Sz"      the same of the archived ones
 //! ```
 //!
 //! A list holds `[timestamp, row id]` in that order. A row that is the latest of its conversation,
@@ -121,7 +121,7 @@ impl ChatQueue {
     pub(crate) fn from_writer(writer: Writer, namespace: &str) -> Self {
         let namespace = if namespace.is_empty() { "chat_queue" } else { namespace };
         let names =
-            Names { chats: format!("{namespace}/chats"), rows: format!("{namespace}/rows") };
+            Names { queues: format!("{namespace}/queues"), rows: format!("{namespace}/rows") };
         ChatQueue { writer, names: Arc::new(names) }
     }
 
@@ -403,6 +403,6 @@ impl ChatQueue {
 
 impl std::fmt::Debug for ChatQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatQueue").field("chats", &self.names.chats).finish()
+        f.debug_struct("ChatQueue").field("queues", &self.names.queues).finish()
     }
 }

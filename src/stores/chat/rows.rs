@@ -12,7 +12,7 @@ use crate::stores::list::{List, number};
 
 /// The collections of a store.
 pub(super) struct Names {
-    pub(super) chats: String,
+    pub(super) queues: String,
     pub(super) rows: String,
 }
 
@@ -40,11 +40,11 @@ impl<'a> Chat<'a> {
         names: &'a Names,
         key: &'a Text,
     ) -> Result<Option<Self>, StoreError> {
-        let Some(record) = kv.get(&names.chats, key.as_bytes())? else { return Ok(None) };
+        let Some(record) = kv.get(&names.queues, key.as_bytes())? else { return Ok(None) };
         let found = record.as_map().and_then(|map| {
             Some((number(map, "#order")?, map.get("#active")?, map.get("#archived")?))
         });
-        let wrong = || StoreError::corrupt(&names.chats, key.as_bytes(), "is no conversation");
+        let wrong = || StoreError::corrupt(&names.queues, key.as_bytes(), "is no conversation");
         let (serial, active, archived) = found.ok_or_else(wrong)?;
         let mut chat = Chat::new(kv, names, key, serial);
         chat.active = List::open(kv, &names.rows, format!("{serial}a"), active)?;
@@ -76,7 +76,7 @@ impl<'a> Chat<'a> {
     /// Writes the conversation's record; one without messages goes.
     pub(super) fn save(&self) -> Result<(), StoreError> {
         if self.active.is_empty() && self.archived.is_empty() {
-            if self.kv.delete(&self.names.chats, self.key.as_bytes())? {
+            if self.kv.delete(&self.names.queues, self.key.as_bytes())? {
                 let mut directory = Directory::load(self.kv, &self.names.rows)?;
                 directory.leave(self.serial, self.key)?;
                 directory.save()?;
@@ -87,7 +87,7 @@ impl<'a> Chat<'a> {
         record.set("#order", self.serial);
         record.set("#active", self.active.head());
         record.set("#archived", self.archived.head());
-        Ok(self.kv.put(&self.names.chats, self.key.as_bytes(), &record.into())?)
+        Ok(self.kv.put(&self.names.queues, self.key.as_bytes(), &record.into())?)
     }
 
     /// Writes a row and puts it in its place in the list of its status.
@@ -210,7 +210,7 @@ impl<'a> Chat<'a> {
 
     fn malformed(&self) -> StoreError {
         let what = "lists something that is no row";
-        StoreError::corrupt(&self.names.chats, self.key.as_bytes(), what)
+        StoreError::corrupt(&self.names.queues, self.key.as_bytes(), what)
     }
 }
 

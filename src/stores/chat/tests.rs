@@ -325,8 +325,21 @@ fn the_queue_is_a_table_sorted_by_time() {
         for key in queue.get_keys().expect("keys") {
             queue.delete_messages(key, None).expect("delete");
         }
-        assert_eq!(kv.len("chat_queue/chats").expect("len"), 0);
+        assert_eq!(kv.len("chat_queue/queues").expect("len"), 0);
         // The directory and the counter stay.
         assert_eq!(kv.len("chat_queue/rows").expect("len"), 2);
     }
+}
+
+#[test]
+fn a_store_and_a_queue_of_one_namespace_do_not_meet() {
+    let kv = Arc::new(MemoryKv::new());
+    let store = ChatStore::with_namespace(kv.clone(), "ns");
+    let queue = ChatQueue::with_namespace(kv, "ns");
+    store.set_messages("k", &[message("kept")]).expect("set");
+    assert!(queue.get_keys().expect("keys").is_empty());
+    queue.set_messages("k", &[message("queued")], MessageStatus::Active).expect("set");
+    store.clear().expect("clear");
+    let queued = queue.get_messages("k", None, None, 0).expect("get");
+    assert_eq!(queued, [message("queued")]);
 }

@@ -144,8 +144,8 @@ fn runs_leave_what_was_put_in_last() {
                 counting.full.store(false, Ordering::Relaxed);
                 match failed {
                     Ok(_) => {
- model.run(strategy, &input);
- }
+                        model.run(strategy, &input);
+                    }
                     Err(StoreError::Transformation(_) | StoreError::Kv(_)) => {}
                     Err(e) => panic!("step {round}: {e}"),
                 }
