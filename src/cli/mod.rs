@@ -14,6 +14,7 @@
 
 mod backup;
 mod bar;
+mod chat;
 mod check;
 mod compact;
 mod dump;
@@ -68,6 +69,8 @@ enum Verb {
     Get(get::Args),
     /// Print the collections, or the keys of one
     List(list::Args),
+    /// Print the messages of a conversation, or the conversations; exit code 1 if there is none
+    Chat(chat::Args),
     /// Print keys and values as JSON, one per line, in the order of the log
     Dump(dump::Args),
     /// Print the rows of a vector store that are nearest to an embedding
@@ -154,6 +157,7 @@ pub fn run() -> ExitCode {
         Verb::Export(args) => export::run(args, &mut out),
         Verb::Get(args) => get::run(args, &mut out),
         Verb::List(args) => list::run(args, &mut out),
+        Verb::Chat(args) => chat::run(args, &mut out),
         Verb::Dump(args) => dump::run(args, &mut out),
         Verb::Query(args) => query::run(args, &mut out),
         Verb::Graph(args) => graph::run(args, &mut out),
