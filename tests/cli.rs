@@ -873,9 +873,12 @@ fn import_and_export_are_each_others_inverse() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
     llama_dir(&dir.join("llama"));
+    fs::create_dir(dir.join("llama/old")).unwrap();
     let said = ok(dir, &["import", "llama", "--store", "store"]);
     assert!(said.starts_with("imported 5 records of 2 files\n"), "{said}");
-    assert!(said.ends_with("not imported: notes.txt: it is no JSON dictionary\n"), "{said}");
+    let left =
+        "not imported: notes.txt: it is no JSON dictionary\nnot imported: old: it is no file\n";
+    assert!(said.ends_with(left), "{said}");
     assert_eq!(value(dir, "docstore/metadata", "a")["doc_hash"], "h1");
 
     let line = complains(dir, &["import", "llama", "--store", "store"], 2);
@@ -894,6 +897,12 @@ fn import_and_export_are_each_others_inverse() {
     ok(dir, &["export", "store", "out", "--force"]);
     let names = fs::read_dir(dir.join("out")).unwrap().map(|e| e.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_str().unwrap().starts_with('.')));
+
+    // Under other names.
+    ok(dir, &["export", "store", "named", "--docstore-fname", "d", "--index-store-fname", "i"]);
+    assert_eq!(parsed("named/d"), parsed("llama/docstore.json"));
+    let said = ok(dir, &["import", "named", "--store", "again", "--index-store-fname", "i"]);
+    assert!(said.starts_with("imported 5 records of 5 files\n"), "{said}");
 
     // One file alone.
     ok(dir, &["import", "out/docstore.json", "--store", "other"]);
@@ -918,7 +927,11 @@ fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["records"], &report["complete"]), (&json!(4), &json!(false)));
     assert!(report["files"][0]["problems"][0]["byte"].as_u64().unwrap() > 100);
-    assert!(stderr(&output).starts_with("siltstone: docstore.json: not taken: byte "));
+    let said = stderr(&output);
+    assert!(said.starts_with("siltstone: docstore.json: not taken: byte "), "{said}");
+    let unread = &report["files"][0]["unread_bytes"];
+    let all = text.len() - 60;
+    assert!(said.contains(&format!("not taken: the last {unread} of {all} bytes")), "{said}");
     let line = complains(dir, &["import", "nowhere", "--store", "store"], 2);
     assert!(line.starts_with("siltstone: nowhere: cannot read the directory: "), "{line}");
 }
