@@ -71,7 +71,6 @@ fn conversation(
         // Of a key that comes twice, the last counts.
         store.set_messages(key, &[])?;
     }
-    load.taken(json)?;
     let mut pending = Vec::new();
     let walked = messages(json, load, store, key, &mut pending);
     // Those before the end of a file that is not whole are whole.
