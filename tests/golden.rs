@@ -14,6 +14,8 @@
 mod chat;
 #[path = "golden/compare.rs"]
 mod compare;
+#[path = "golden/context.rs"]
+mod context;
 #[path = "golden/docstore.rs"]
 mod docstore;
 #[path = "golden/graph.rs"]
@@ -150,6 +152,7 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
         "graph_store",
         "index_store",
         "property_graph_store",
+        "storage_context",
         "sql_chat_store",
         "vector_store",
     ];
@@ -167,6 +170,7 @@ fn replay(path: &Path, overrides: &Path) -> Result<Option<String>, String> {
             "ingestion_pipeline" => Box::new(ingestion::PipelineRunner::new(&mut *backend, init)?),
             "kvstore" => Box::new(kvstore::KvRunner::new(&mut *backend, init)?),
             "index_store" => Box::new(index_store::IndexRunner::new(&mut *backend, init)?),
+            "storage_context" => Box::new(context::ContextRunner::new(&mut *backend)),
             "graph_store" => Box::new(graph::GraphRunner::new(&mut *backend, init)?),
             "vector_store" => Box::new(vector::VectorRunner::new(&mut *backend, init)?),
             "property_graph_store" => {

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kv", &["limits", "engine"]),
     ("model", &["limits", "kv"]),
     ("stores", &["limits", "engine", "kv", "model"]),
-    ("context", &["limits", "engine", "kv", "model", "stores"]),
+    ("context", &["limits", "engine", "kv", "model", "stores", "transfer"]),
     ("transfer", &["limits", "engine", "kv", "model", "stores"]),
     (
         "cli",

@@ -1,6 +1,7 @@
 //! [`StorageContext`]: the stores of an application, over one key-value store.
 
 mod builder;
+mod dict;
 mod load;
 mod slot;
 mod vectors;

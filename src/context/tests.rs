@@ -240,3 +240,24 @@ fn indices_are_loaded_as_llamaindex_does() {
     assert_eq!(ids, ["b", "a"]);
     assert!(context.load_graph("c").expect("load").root().is_err());
 }
+
+/// Goal: a context survives being a dictionary, and what cannot be one says so.
+#[test]
+fn dictionaries_hold_every_store_or_none() {
+    let context = StorageContext::from_defaults();
+    add_everywhere(&context, "n1").expect("add");
+    let dict = context.to_dict().expect("a dictionary");
+    let again = StorageContext::from_dict(&dict).expect("a context");
+    assert_eq!(again.to_dict().expect("a dictionary"), dict);
+    assert_eq!(again.vector_namespaces().expect("names"), ["default", "image", "titles"]);
+    assert!(again.docstore().document_exists("n1").expect("exists"));
+    for key in ["vector_store", "doc_store", "index_store", "graph_store", "property_graph_store"] {
+        let mut less = dict.as_map().expect("a map").clone();
+        less.remove(key);
+        let refused = StorageContext::from_dict(&less.into()).expect_err("a key is missing");
+        assert!(refused.to_string().contains(key), "{refused}");
+    }
+    context.add_vector_store(VectorStore::new(Arc::new(MemoryKv::new())), "mine");
+    let refused = context.to_dict().expect_err("one of them is the caller's");
+    assert!(refused.to_string().contains("only available"), "{refused}");
+}

@@ -47,6 +47,10 @@ impl<V> Vectors<V> {
         Vectors { given: Arc::default(), own: None }
     }
 
+    pub(super) fn has_given(&self) -> bool {
+        self.own.is_none() || !self.given.lock().is_empty()
+    }
+
     /// Puts in stores of the caller's; they hide what is stored under their names.
     pub(super) fn give(&self, stores: impl IntoIterator<Item = (String, V)>) {
         self.given.lock().extend(stores);

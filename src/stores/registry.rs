@@ -1,6 +1,6 @@
 //! Which stores of a context there are: those that hold nothing yet cannot tell by themselves.
 //!
-//! One record says it: collection `storage_context`, key `stores`, value
+//! One record says it: collection `storage_context/stores`, key `stores`, value
 //! `{vector_stores: [namespace, ..], property_graph: bool}`. Without that record a context has the
 //! vector stores `default` and `image`, as LlamaIndex's has, and whatever else holds rows.
 //! Each change is one atomic batch.
@@ -11,7 +11,7 @@ use super::vector::VectorStore;
 use super::{DEFAULT_VECTOR_STORE, IMAGE_VECTOR_STORE, StoreError};
 use crate::kv::{KvStore, Map, Text, Value};
 
-const COLLECTION: &str = "storage_context";
+const COLLECTION: &str = "storage_context/stores";
 const KEY: &[u8] = b"stores";
 const VECTOR_STORES: &str = "vector_stores";
 const PROPERTY_GRAPH: &str = "property_graph";

@@ -13,11 +13,11 @@ use super::keyvalue;
 use super::kinds::{NAMESPACE_SEPARATOR, QUEUES, Records, is_internal};
 use super::property_graph;
 use super::report::Ignored;
-use super::space::{Space, is_empty_graph};
+use super::space::Space;
 use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
 use crate::kv::{KvError, KvStore, Text, Value};
-use crate::stores::{PropertyGraphStore, StoreError, VectorStore};
+use crate::stores::{Registry, StoreError, has_property_graph};
 
 /// What an export wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,15 +66,14 @@ pub fn export(
     export
         .file(&names.index_store, Style::Python, |out| keyvalue::write_structs(out, &contents))?;
     export.file(&names.graph_store, Style::Python, graph::write)?;
-    // These two belong to every context that LlamaIndex makes.
-    let mut namespaces = BTreeSet::from(["default".to_owned(), "image".to_owned()]);
-    namespaces.extend(VectorStore::namespaces(&**kv).map_err(TransferError::Read)?);
+    let registry = Registry::get(&**kv).map_err(TransferError::Read)?;
+    let mut namespaces = registry.vector_namespaces(&**kv).map_err(TransferError::Read)?;
+    namespaces.sort();
     for namespace in &namespaces {
         let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
         export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
     }
-    let graph = PropertyGraphStore::new(kv.clone());
-    if !is_empty_graph(&graph).map_err(TransferError::Read)? {
+    if has_property_graph(kv).map_err(TransferError::Read)? {
         export.file(&names.property_graph_store, Style::Utf8, property_graph::write)?;
     }
     if !Space::Chats.is_empty(kv).map_err(TransferError::Read)? {

@@ -12,10 +12,12 @@ use super::kinds::FileKind;
 use super::load::{Claims, Json, Learned, Load, Progress, Walk};
 use super::property_graph;
 use super::report::{FileReport, Ignored, ImportReport};
+use super::space::Space;
 use super::vectors;
 use crate::engine::PersistOptions;
 use crate::kv::json::JsonReader;
 use crate::kv::{KvStore, LogKv, Staged};
+use crate::stores::{Registry, StoreError};
 
 /// The name of the durable snapshot that an import takes of the store before it.
 pub const SNAPSHOT_NAME: &str = "before-import";
@@ -263,10 +265,31 @@ impl<'s> Import<'s> {
                 self.walk(index, Walk::Second(staged()), progress)?;
             }
         }
+        self.register(kv).map_err(|e| at_start(e.into()))?;
         kv.persist().map_err(|e| at_start(e.into()))?;
         progress(self.total, self.total);
         self.report.files = self.files.into_iter().map(|file| file.report).collect();
         Ok(self.report)
+    }
+
+    /// The namespaces of the vector stores that were found, empty ones too.
+    pub(crate) fn vector_namespaces(&self) -> Vec<String> {
+        let namespace = |space: &Space| match space {
+            Space::Vectors(namespace) => Some(namespace.clone()),
+            _ => None,
+        };
+        self.claims.keys().filter_map(namespace).collect()
+    }
+
+    /// Enters the stores that were found, since empty ones leave no other trace.
+    fn register(&self, kv: &Arc<dyn KvStore>) -> Result<(), StoreError> {
+        let before = Registry::get(&**kv)?;
+        let mut registry = before.clone();
+        for namespace in self.vector_namespaces() {
+            registry.add_vector_store(&namespace);
+        }
+        registry.property_graph |= self.claims.contains_key(&Space::PropertyGraph);
+        if registry == before { Ok(()) } else { registry.put(&**kv) }
     }
 
     /// Walks through one file. A salvage goes on where the file cannot be read any further.

@@ -158,8 +158,14 @@ pub(super) const QUEUES: &str = "chat_queue/";
 
 /// True for collections in which stores keep what LlamaIndex has no place for.
 pub(super) fn is_internal(collection: &str) -> bool {
-    let of_stores =
-        ["graph_store/", "property_graph_store/", "vector_store/", "chat_store/", QUEUES];
+    let of_stores = [
+        "storage_context/",
+        "graph_store/",
+        "property_graph_store/",
+        "vector_store/",
+        "chat_store/",
+        QUEUES,
+    ];
     let parts_of_records = ["/ref_doc_info.nodes", "/data.members"];
     parts_of_records.iter().any(|end| collection.ends_with(end))
         || of_stores.iter().any(|prefix| collection.starts_with(prefix))

@@ -101,7 +101,7 @@ fn run(store: &IndexStore, op: &Op<'_>) -> Result<Ran, String> {
 }
 
 /// The struct in a trace: its type, and its fields as a dictionary.
-fn given(op: &Op<'_>) -> Result<IndexStruct, String> {
+pub(crate) fn given(op: &Op<'_>) -> Result<IndexStruct, String> {
     let given = op.args.get("struct").ok_or("no struct")?;
     let kind = given.get("type").and_then(Value::as_text).and_then(|name| name.as_str());
     let kind = kind.and_then(StructKind::from_name).ok_or("no known type")?;
@@ -109,7 +109,7 @@ fn given(op: &Op<'_>) -> Result<IndexStruct, String> {
     IndexStruct::from_data(kind, &Text::from("no id"), data).map_err(|e| e.to_string())
 }
 
-fn shown(index: &IndexStruct) -> Value {
+pub(crate) fn shown(index: &IndexStruct) -> Value {
     [("type", index.kind().name().into()), ("data", index.to_data())]
         .into_iter()
         .collect::<siltstone::kv::Map>()
