@@ -66,10 +66,11 @@ impl Registry {
 
     /// Enters a vector store; true if it was not there.
     pub(crate) fn add_vector_store(&mut self, namespace: &str) -> bool {
-        let names = self.vector_stores.get_or_insert_with(usual);
+        let mut names = self.vector_stores.clone().unwrap_or_else(usual);
         let is_new = !names.iter().any(|name| name == namespace);
         if is_new {
             names.push(namespace.to_owned());
+            self.vector_stores = Some(names);
         }
         is_new
     }
