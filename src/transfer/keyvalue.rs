@@ -69,19 +69,27 @@ fn data(
         INDEX_NAMESPACE => Space::Structs(namespace.to_owned()),
         _ => Space::Documents(namespace.to_owned()),
     })?;
+    // A collection holds the ones or the others: they are kept differently.
+    let mut kind = (namespace == INDEX_NAMESPACE).then_some(true);
     while let Some(id) = json.key()? {
         let record = json.value()?;
-        if is_struct(&record) {
+        if record.as_map().is_none() {
+            load.bad(json, || of(collection, &id, "is no dictionary"))?;
+            continue;
+        }
+        let found = is_struct(&record);
+        if *kind.get_or_insert(found) != found {
+            let what = if found { "an index struct among nodes" } else { "no index struct" };
+            load.bad(json, || of(collection, &id, &format!("is {what}")))?;
+            continue;
+        }
+        if found {
             load.claim(Space::Structs(namespace.to_owned()))?;
             index_struct(json, load, collection, namespace, &id, &record)?;
             continue;
         }
         if !load.is_first() || !load.fits(json, &id)? {
             load.read_upto(json)?;
-            continue;
-        }
-        if record.as_map().is_none() {
-            load.bad(json, || of(collection, &id, "is no dictionary"))?;
             continue;
         }
         if let Some(store) = &store {

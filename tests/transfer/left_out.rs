@@ -175,6 +175,29 @@ fn collections_of_our_own_are_not_taken_for_others() {
     }
 }
 
+/// Index structs and nodes are kept differently, so a collection is of the one kind or the other.
+#[test]
+fn a_collection_of_structs_and_nodes_is_refused() {
+    let node = r#"{"__data__": {"text": "t"}, "__type__": "1"}"#;
+    let structure =
+        r#"{"__data__": "{\"index_id\": \"s\", \"summary\": null}", "__type__": "list"}"#;
+    for (namespace, first, then, what) in [
+        ("a", node, structure, "\"2\" is an index struct among nodes; nothing was"),
+        ("a", structure, node, "\"2\" is no index struct; nothing was"),
+        ("index_store", node, structure, "\"1\" is no index struct; nothing was"),
+    ] {
+        let text = format!(r#"{{"{namespace}/data": {{"1": {first}, "2": {then}}}}}"#);
+        let (kv, files) = (memory(), Files::of(&[("docstore.json", &text)]));
+        let said = import(&files, &kv, ImportOptions::new()).unwrap_err().to_string();
+        assert!(said.contains(what), "{said}");
+        let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+        assert_eq!((report.records(), report.files[0].problems.count), (1, 1));
+        let kept = exported(&kv).files.into_values().map(|text| String::from_utf8(text).unwrap());
+        let found = kept.filter(|text| text.contains(&format!("{namespace}/data\": {{\"")));
+        assert_eq!(found.count(), 1, "it comes out again");
+    }
+}
+
 #[test]
 fn an_export_says_what_it_has_no_file_for() {
     let kv = memory();
