@@ -46,7 +46,7 @@ fn main() {
     // `cargo test --benches` and `cargo bench --no-run` pass flags; there is nothing to choose.
     println!("| figure | measured | target | reached |");
     println!("|---|---|---|---|");
-    queries(&store(100_000));
+    queries(&store(100_000, false), &store(100_000, true));
 }
 
 fn row(figure: &str, measured: &str, target: &str, is_reached: bool) {
@@ -75,10 +75,13 @@ struct Store {
     _dir: tempfile::TempDir,
 }
 
-fn store(rows: usize) -> Store {
+fn store(rows: usize, is_half: bool) -> Store {
     let dir = dir();
     let kv = Arc::new(LogKv::open(dir.path()).unwrap());
     let vectors = VectorStore::new(kv.clone());
+    if is_half {
+        vectors.keep_half_precision().unwrap();
+    }
     let mut rng = Rng(7);
     for start in (0..rows).step_by(1024) {
         let entries: Vec<_> =
@@ -128,13 +131,14 @@ fn ratio(over: &[Duration], under: &[Duration]) -> f64 {
     ratios[ratios.len() / 2]
 }
 
-fn queries(store: &Store) {
+fn queries(store: &Store, halves: &Store) {
     let blocks = blocks(&store.kv);
     let bytes: usize = blocks.iter().map(|block| block.len()).sum();
     let mut rng = Rng(11);
     let filter = MetadataFilters::parse("tenth == 3").unwrap();
     let ask = |query: &VectorQuery| store.vectors.query(query).unwrap();
     let (mut sum, mut all, mut some, mut both) = (vec![], vec![], vec![], vec![]);
+    let mut half = vec![];
     let mut allocations = u64::MAX;
     for _ in 0..ROUNDS {
         sum.push(time(|| {
@@ -149,6 +153,7 @@ fn queries(store: &Store) {
         allocations = allocations.min(ALLOCATIONS.load(Ordering::Relaxed) - before);
         let filtered = query.clone().with_filters(filter.clone());
         some.push(time(|| assert_eq!(ask(&filtered).ids.len(), 10)));
+        half.push(time(|| assert_eq!(halves.vectors.query(&query).unwrap().ids.len(), 10)));
         query.threads = 0;
         both.push(time(|| assert_eq!(ask(&query).ids.len(), 10)));
     }
@@ -172,6 +177,12 @@ fn queries(store: &Store) {
         &format!("{quicker:.1} x ({:.2} ms)", median(&some) * 1e3),
         ">= 5 x",
         quicker >= 5.0,
+    );
+    row(
+        "the same over half precision, quicker by",
+        &format!("{:.2} x ({:.2} ms)", ratio(&all, &half), median(&half) * 1e3),
+        "-",
+        true,
     );
     let cores = std::thread::available_parallelism().unwrap();
     row(

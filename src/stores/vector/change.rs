@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::VectorEntry;
-use super::distance::{is_single, norm};
+use super::distance::is_single;
+use super::half;
 use super::records::{
     Block, Names, Place, Row, STATE_KEY, Slots, Small, State, block_key, corrupt, dead_slots,
-    dead_value, floats, rows_max,
+    dead_value, rows_max,
 };
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore, Staged, Text, Value};
@@ -36,6 +37,22 @@ struct Moving {
     order: u64,
 }
 
+/// Appends the embedding, rounded to half precision.
+fn put_halves(entry: &VectorEntry, data: &mut Vec<f32>) -> Result<(), StoreError> {
+    for (float, place) in entry.embedding.iter().zip(1..) {
+        let Some(bits) = half::nearest(*float) else {
+            return Err(StoreError::InvalidArgument(format!(
+                "number {place} of the embedding of {} is {float}; half precision, which this \
+                 vector store keeps, ends at {}; nothing was added",
+                entry.id,
+                half::MAX
+            )));
+        };
+        data.push(half::single(bits.to_le_bytes()));
+    }
+    Ok(())
+}
+
 impl<'a> Change<'a> {
     pub(super) fn begin(kv: &'a Staged, names: &'a Names) -> Result<Self, StoreError> {
         let state = State::get(kv, names)?;
@@ -53,6 +70,18 @@ impl<'a> Change<'a> {
         self.state.version += 1;
         self.kv.put(&self.names.began, STATE_KEY, &self.state.version.into())?;
         self.kv.put(&self.names.state, STATE_KEY, &self.state.to_value())?;
+        Ok(())
+    }
+
+    /// From now on embeddings are kept in half precision.
+    pub(super) fn keep_halves(&mut self) -> Result<(), StoreError> {
+        if !self.state.is_half && self.kv.len(&self.names.rows)? > 0 {
+            return Err(StoreError::InvalidArgument(
+                "a vector store that has rows cannot change its precision; nothing was changed"
+                    .to_owned(),
+            ));
+        }
+        self.state.is_half = true;
         Ok(())
     }
 
@@ -128,7 +157,7 @@ impl<'a> Change<'a> {
             ref_doc_id: entry.ref_doc_id.clone(),
             handle: None,
             metadata: entry.metadata.clone(),
-            is_exact: entry.embedding.iter().any(|f| !is_single(*f)),
+            is_exact: !self.state.is_half && entry.embedding.iter().any(|f| !is_single(*f)),
         };
         match old {
             None => self.state.next_order += 1,
@@ -157,7 +186,10 @@ impl<'a> Change<'a> {
         let mut data = Vec::with_capacity(rows.len() * dim);
         let mut moving = Vec::with_capacity(rows.len());
         for (entry, row) in rows.iter() {
-            data.extend(entry.embedding.iter().map(|f| *f as f32));
+            match self.state.is_half {
+                true => put_halves(entry, &mut data)?,
+                false => data.extend(entry.embedding.iter().map(|f| *f as f32)),
+            }
             moving.push(Moving { id: entry.id.clone(), order: row.order });
         }
         let block = self.put_block(dim, moving, &data)?;
@@ -178,10 +210,7 @@ impl<'a> Change<'a> {
         let block = self.state.next_block;
         self.state.next_block += 1;
         let live = rows.len();
-        let norms = (0..live).map(|n| norm(data.get(n * dim..(n + 1) * dim).unwrap_or_default()));
-        let mut stored: Vec<f32> = Vec::with_capacity(live + data.len());
-        stored.extend(norms.map(|norm| norm as f32));
-        stored.extend_from_slice(data);
+        let stored = Block::to_floats(dim, live, data, self.state.is_half);
         let mut batch = KvBatch::new();
         batch.put_f32s(&self.names.blocks, &block_key(block), &stored)?;
         self.kv.write(batch, Durability::Buffered)?;
@@ -330,7 +359,7 @@ impl<'a> Change<'a> {
         };
         for ((id, order), slot) in slots.ids.into_iter().zip(slots.orders).zip(0..) {
             if !dead.contains(&slot) {
-                data.extend(floats(found.row(slot)));
+                data.extend(found.floats(slot));
                 moving.push(Moving { id, order });
             }
         }

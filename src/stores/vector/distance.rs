@@ -37,22 +37,26 @@ pub(super) fn relative_error(n: usize) -> f32 {
     roundings as f32 * (f32::EPSILON / 2.0) * 1.5
 }
 
-/// Adds up, for each pair of floats, what `term` makes of it, in `WIDE` sums. `row` has four bytes
-/// for each float of `query`. Requires: `WIDE` is a multiple of [`LANES`].
+/// Adds up, for each pair of floats, what `term` makes of it, in `WIDE` sums. `row` has `SIZE`
+/// bytes for each float of `query`, of which `read` makes a float. Requires: `WIDE` is a multiple
+/// of [`LANES`], and `read` makes 0 of zeros.
 ///
 /// The sums are touched by whole arrays only, so that they stay in vector registers: one index
 /// that is not known beforehand would put them into memory, at a quarter of the speed.
 #[inline(always)]
-pub(super) fn sum_of<const WIDE: usize>(
+pub(super) fn sum_of<const WIDE: usize, const SIZE: usize>(
     row: &[u8],
     query: &[f32],
+    read: impl Fn([u8; SIZE]) -> f32 + Copy,
     term: impl Fn(f32, f32) -> f32 + Copy,
 ) -> f32 {
-    let row = row.as_chunks::<4>().0;
+    let row = row.as_chunks::<SIZE>().0;
+    // What a row may be filled up with is left out.
+    let row = row.get(..query.len()).unwrap_or(row);
     let mut wide = [0f32; WIDE];
     let ((rows, row), (queries, query)) = (row.as_chunks::<WIDE>(), query.as_chunks::<WIDE>());
     for (row, query) in rows.iter().zip(queries) {
-        add(&mut wide, row, query, term);
+        add(&mut wide, row, query, read, term);
     }
     let mut sums = [0f32; LANES];
     for part in wide.as_chunks::<LANES>().0 {
@@ -60,14 +64,14 @@ pub(super) fn sum_of<const WIDE: usize>(
     }
     let ((rows, row), (queries, query)) = (row.as_chunks::<LANES>(), query.as_chunks::<LANES>());
     for (row, query) in rows.iter().zip(queries) {
-        add(&mut sums, row, query, term);
+        add(&mut sums, row, query, read, term);
     }
     if !query.is_empty() {
         // Two zeros count nothing, whatever `term` is.
-        let (mut last_row, mut last_query) = ([[0; 4]; LANES], [0.0; LANES]);
+        let (mut last_row, mut last_query) = ([[0; SIZE]; LANES], [0.0; LANES]);
         last_row.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
         last_query.iter_mut().zip(query).for_each(|(to, from)| *to = *from);
-        add(&mut sums, &last_row, &last_query, term);
+        add(&mut sums, &last_row, &last_query, read, term);
     }
     let mut four = [0f32; 4];
     for part in sums.as_chunks::<4>().0 {
@@ -78,14 +82,15 @@ pub(super) fn sum_of<const WIDE: usize>(
 }
 
 #[inline(always)]
-fn add<const N: usize>(
+fn add<const N: usize, const SIZE: usize>(
     sums: &mut [f32; N],
-    row: &[[u8; 4]; N],
+    row: &[[u8; SIZE]; N],
     query: &[f32; N],
+    read: impl Fn([u8; SIZE]) -> f32,
     term: impl Fn(f32, f32) -> f32,
 ) {
     for ((sum, row), query) in sums.iter_mut().zip(row).zip(query) {
-        *sum += term(f32::from_le_bytes(*row), *query);
+        *sum += term(read(*row), *query);
     }
 }
 
@@ -177,7 +182,7 @@ mod tests {
             let minus: Vec<f32> = (0..n).map(|i| i as f32 - 1.0).collect();
             assert_eq!(squared_distance(&bytes(&row), &minus), n as f32);
             // The form for processors without wide registers, wherever this runs.
-            assert_eq!(sum_of::<16>(&bytes(&row), &ones, |a, b| a * b), sum);
+            assert_eq!(sum_of::<16, 4>(&bytes(&row), &ones, f32::from_le_bytes, |a, b| a * b), sum);
         }
     }
 }

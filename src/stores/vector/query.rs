@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use super::VectorStore;
 use super::distance::Measure;
 use super::filter::MetadataFilters;
-use super::records::floats;
 use super::scan::{Quick, Scored, Source, best, score_all, wanted_blocks};
 use super::select::Wanted;
 use super::table::{BlockRows, Table};
@@ -289,15 +288,15 @@ impl Search<'_> {
         let dim = self.embedding.len();
         for scored in scored {
             let Some(block) = self.source.block(scored.block, dim)? else { return Ok(false) };
-            let row = block.row(scored.slot);
+            let row = || block.floats(scored.slot);
             let id = self.table.id(scored.row);
             let given = match has_exact {
-                true => exact_embedding(self.source.kv, exact, id, row)?,
+                true => exact_embedding(self.source.kv, exact, id, row())?,
                 false => None,
             };
             scored.score = match given {
                 Some(given) => measure.exact(given.into_iter(), self.embedding),
-                None => measure.exact(floats(row).map(f64::from), self.embedding),
+                None => measure.exact(row().map(f64::from), self.embedding),
             };
         }
         Ok(true)
@@ -350,7 +349,7 @@ impl Search<'_> {
             let Some(block) = self.source.block(number, self.embedding.len())? else {
                 return Ok(None);
             };
-            let last: Vec<f64> = floats(block.row(slot)).map(f64::from).collect();
+            let last: Vec<f64> = block.floats(slot).map(f64::from).collect();
             overlaps = self.score_all(Measure::Cosine, &last)?;
             if overlaps.as_ref().is_none_or(|all| all.len() != left.len()) {
                 return Ok(None);
@@ -371,7 +370,7 @@ pub(super) fn exact_embedding(
     kv: &dyn KvStore,
     collection: &str,
     id: &Text,
-    row: &[u8],
+    row: impl Iterator<Item = f32>,
 ) -> Result<Option<Vec<f64>>, StoreError> {
     let Some(value) = kv.get(collection, id.as_bytes())? else { return Ok(None) };
     let given = value.as_list().and_then(|list| {
@@ -382,8 +381,10 @@ pub(super) fn exact_embedding(
         list.iter().map(float).collect::<Option<Vec<f64>>>()
     });
     let is_it = |given: &Vec<f64>| {
-        given.len() * 4 == row.len()
-            && given.iter().zip(floats(row)).all(|(a, b)| (*a as f32).to_bits() == b.to_bits())
+        given.iter().map(|float| (*float as f32).to_bits()).eq(row.map(f32::to_bits))
     };
-    Ok(given.filter(is_it))
+    Ok(match given {
+        Some(given) if is_it(&given) => Some(given),
+        _ => None,
+    })
 }

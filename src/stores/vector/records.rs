@@ -1,5 +1,7 @@
 //! The records of a vector store, and their names.
 
+use super::distance::norm;
+use super::half;
 use crate::kv::{KvBytes, KvStore, Map, Text, Value, codec, escape_key};
 use crate::stores::StoreError;
 
@@ -225,12 +227,17 @@ pub(super) fn dead_value(slots: &[u32]) -> Value {
     list(slots.iter().map(|slot| u64::from(*slot)))
 }
 
-/// The floats of a block: the norm of each row, then the rows.
+/// The first float of a block in half precision. Norms, with which others begin, are never that.
+const HALF_MARK: f32 = -1.0;
+
+/// The floats of a block: the norm of each row, then the rows. One in half precision begins with
+/// [`HALF_MARK`], and its rows are as in [`half`].
 #[derive(Clone)]
 pub(super) struct Block {
     bytes: KvBytes,
     dim: usize,
     rows: usize,
+    is_half: bool,
 }
 
 impl Block {
@@ -243,12 +250,31 @@ impl Block {
     ) -> Result<Option<Block>, StoreError> {
         let key = block_key(number);
         let Some(bytes) = kv.get_bytes(&names.blocks, &key)? else { return Ok(None) };
-        let row_len = (dim + 1) * 4;
-        let rows = codec::f32s(&bytes).filter(|floats| floats.len().is_multiple_of(row_len));
-        let Some(rows) = rows.map(|floats| floats.len() / row_len) else {
-            return Err(corrupt(&names.blocks, &key, "is no block of embeddings"));
+        let words = codec::f32s(&bytes).unwrap_or_default().as_chunks::<4>().0;
+        let is_half = words.first() == Some(&HALF_MARK.to_le_bytes());
+        let (row_words, words) = match is_half {
+            true => (1 + half::words(dim), words.len() - 1),
+            false => (1 + dim, words.len()),
         };
-        Ok(Some(Block { bytes, dim, rows }))
+        if words == 0 || !words.is_multiple_of(row_words) {
+            return Err(corrupt(&names.blocks, &key, "is no block of embeddings"));
+        }
+        Ok(Some(Block { bytes, dim, rows: words / row_words, is_half }))
+    }
+
+    /// What is stored for rows of `dim` floats. Requires: for half precision, that they are halves.
+    pub(super) fn to_floats(dim: usize, rows: usize, data: &[f32], is_half: bool) -> Vec<f32> {
+        let row = |n: usize| data.get(n * dim..(n + 1) * dim).unwrap_or_default();
+        let mut stored = Vec::with_capacity(1 + rows + data.len());
+        if is_half {
+            stored.push(HALF_MARK);
+        }
+        stored.extend((0..rows).map(|n| norm(row(n)) as f32));
+        match is_half {
+            true => (0..rows).for_each(|n| half::put_row(row(n), &mut stored)),
+            false => stored.extend_from_slice(data),
+        }
+        stored
     }
 
     /// True if it takes memory of its own: see [`KvBytes::is_copy`].
@@ -265,23 +291,34 @@ impl Block {
         self.rows
     }
 
-    /// The norms and the rows, four little-endian bytes for each float.
+    /// True if its rows are of halves.
+    pub(super) fn is_half(&self) -> bool {
+        self.is_half
+    }
+
+    /// How many bytes a row takes.
+    pub(super) fn row_len(&self) -> usize {
+        4 * if self.is_half { half::words(self.dim) } else { self.dim }
+    }
+
+    /// The norms, four little-endian bytes each, and the rows.
     pub(super) fn parts(&self) -> (&[u8], &[u8]) {
         let floats = codec::f32s(&self.bytes).unwrap_or_default();
+        let floats = floats.get(usize::from(self.is_half) * 4..).unwrap_or_default();
         floats.split_at_checked(self.rows * 4).unwrap_or_default()
     }
 
-    /// The floats of one row; empty if there is no such row.
-    pub(super) fn row(&self, slot: u32) -> &[u8] {
-        let len = self.dim * 4;
-        let start = slot as usize * len;
-        self.parts().1.get(start..start + len).unwrap_or_default()
+    /// The floats of one row; none if there is no such row.
+    pub(super) fn floats(&self, slot: u32) -> impl Iterator<Item = f32> + '_ {
+        let (start, len) = (slot as usize * self.row_len(), self.row_len());
+        let row = self.parts().1.get(start..start + len).unwrap_or_default();
+        let size = if self.is_half { 2 } else { 4 };
+        row.chunks_exact(size).take(self.dim).map(|bytes| match *bytes {
+            [a, b] => half::single([a, b]),
+            [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+            _ => f32::NAN,
+        })
     }
-}
-
-/// The floats in `bytes`.
-pub(super) fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
 }
 
 /// A block that can be merged with others: not full, or at least half dead.
@@ -302,6 +339,8 @@ pub(super) struct State {
     pub(super) next_block: u64,
     pub(super) next_order: u64,
     pub(super) small: Vec<Small>,
+    /// Embeddings are kept in half precision.
+    pub(super) is_half: bool,
 }
 
 impl State {
@@ -323,6 +362,7 @@ impl State {
                 version: number(map, "version")?,
                 next_block: number(map, "next_block")?,
                 next_order: number(map, "next_order")?,
+                is_half: map.contains_key("half"),
                 small,
             })
         };
@@ -331,11 +371,14 @@ impl State {
 
     pub(super) fn to_value(&self) -> Value {
         let triples = self.small.iter().flat_map(|s| [s.dim as u64, s.block, s.live as u64]);
-        let mut map = Map::with_capacity(4);
+        let mut map = Map::with_capacity(5);
         map.set("version", self.version);
         map.set("next_block", self.next_block);
         map.set("next_order", self.next_order);
         map.set("small", list(triples));
+        if self.is_half {
+            map.set("half", true);
+        }
         map.into()
     }
 

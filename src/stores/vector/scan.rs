@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::distance::{Measure, is_ordinary, relative_error};
-use super::records::{Block, Names, block_key, corrupt, floats};
+use super::records::{Block, Names, block_key, corrupt};
 use super::select::ones;
-use super::simd::{dot, read_ahead, squared_distance};
+use super::simd::{Distance, dot, half_dot, half_squared_distance, read_ahead, squared_distance};
 use super::table::{BlockRows, NO_ROW, Table};
 use super::top_k::TopK;
 use crate::kv::KvStore;
@@ -163,6 +163,15 @@ pub(super) fn best(
             if batch.blocks.is_empty() {
                 return Ok(Some(top));
             }
+            // All blocks of a store have one precision, but for those of a moment that is over.
+            let is_half = batch.blocks.iter().any(|(block, ..)| block.is_half());
+            if is_half && !batch.blocks.iter().all(|(block, ..)| block.is_half()) {
+                return Ok(None);
+            }
+            let (dot, squared_distance): (Distance, Distance) = match is_half {
+                true => (half_dot, half_squared_distance),
+                false => (dot, squared_distance),
+            };
             match quick.measure {
                 Measure::Cosine => {
                     batch.offer(&mut top, |row, norm| (dot(row, query) / norm, error));
@@ -217,7 +226,8 @@ impl Batch {
                 let what = "has not as many rows as its directory";
                 return Err(corrupt(&source.names.blocks, &block_key(rows.number), what));
             }
-            self.blocks.push((block, rows.number, rows.dim * 4));
+            let len = block.row_len();
+            self.blocks.push((block, rows.number, len));
             self.list(rows, place, bits);
         }
         Ok(true)
@@ -308,8 +318,7 @@ pub(super) fn score_all(
         for rows in taken.filter_map(|place| blocks.get(place).copied()) {
             let Some(block) = source.block(rows.number, rows.dim)? else { return Ok(None) };
             each_row(rows, bits, |row, slot| {
-                let floats = floats(block.row(slot)).map(f64::from);
-                let score = measure.exact(floats, embedding);
+                let score = measure.exact(block.floats(slot).map(f64::from), embedding);
                 scored.push(Scored { row, block: rows.number, slot, score });
             });
         }

@@ -8,24 +8,41 @@
 
 use super::distance::sum_of;
 
-/// The quick dot product.
-pub(super) fn dot(row: &[u8], query: &[f32]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the only requirement is that the processor has AVX2, which it just said.
-        return unsafe { x86::dot(row, query) };
-    }
-    sum_of::<16>(row, query, |a, b| a * b)
+/// A quick distance, of a row as it is stored and a query.
+pub(super) type Distance = fn(&[u8], &[f32]) -> f32;
+
+/// Makes the functions `$name`, that takes what the processor has, and `x86::$name`.
+macro_rules! distances {
+    ($($(#[$doc:meta])* $name:ident: $read:path, $term:expr;)*) => {
+        $($(#[$doc])*
+        pub(super) fn $name(row: &[u8], query: &[f32]) -> f32 {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the only requirement is that the processor has AVX2, which it just said.
+                return unsafe { x86::$name(row, query) };
+            }
+            sum_of::<16, _>(row, query, $read, $term)
+        })*
+
+        #[cfg(target_arch = "x86_64")]
+        mod x86 {
+            $(#[target_feature(enable = "avx2")]
+            pub(super) fn $name(row: &[u8], query: &[f32]) -> f32 {
+                super::sum_of::<64, _>(row, query, $read, $term)
+            })*
+        }
+    };
 }
 
-/// The quick square of the distance.
-pub(super) fn squared_distance(row: &[u8], query: &[f32]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the only requirement is that the processor has AVX2, which it just said.
-        return unsafe { x86::squared_distance(row, query) };
-    }
-    sum_of::<16>(row, query, |a, b| (a - b) * (a - b))
+distances! {
+    /// The quick dot product.
+    dot: f32::from_le_bytes, |a, b| a * b;
+    /// The quick square of the distance.
+    squared_distance: f32::from_le_bytes, |a, b| (a - b) * (a - b);
+    /// The quick dot product with a row of finite halves.
+    half_dot: crate::stores::vector::half::finite, |a, b| a * b;
+    /// The quick square of the distance from a row of finite halves.
+    half_squared_distance: crate::stores::vector::half::finite, |a, b| (a - b) * (a - b);
 }
 
 /// Asks the memory for some bytes that are going to be read soon. A hint: it changes nothing that
@@ -43,19 +60,4 @@ pub(super) fn read_ahead(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::sum_of;
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn dot(row: &[u8], query: &[f32]) -> f32 {
-        sum_of::<64>(row, query, |a, b| a * b)
-    }
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn squared_distance(row: &[u8], query: &[f32]) -> f32 {
-        sum_of::<64>(row, query, |a, b| (a - b) * (a - b))
-    }
 }
