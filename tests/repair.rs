@@ -8,9 +8,11 @@ mod common;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use siltstone::engine::CheckOptions;
+use siltstone::Options;
+use siltstone::engine::{BackupOptions, CheckOptions, RepairOptions, repair};
 use siltstone::testing::store::{RepairOutcomes, RepairTally, RepairTest, Specimen};
 use siltstone::testing::{CrashOptions, Rng, SimVfs};
 
@@ -53,6 +55,58 @@ fn check_tells_its_progress_and_can_be_stopped() {
     assert_eq!((last.bytes, last.total_bytes, last.defects), (report.bytes, report.bytes, 0));
     let stop = CheckOptions::new().progress(|_| ControlFlow::Break(()));
     assert!(!db.check_with(stop).unwrap().is_complete);
+}
+
+/// Goal: a repair, and a backup that is verified, tell how far they are, in both of their halves.
+#[test]
+fn repairs_and_verified_backups_tell_their_progress() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("store");
+    let open = || Options::new().segment_len(64 << 10).open(&dir).unwrap();
+    let db = open();
+    for key in 0..2000_u32 {
+        db.put("c", &key.to_le_bytes(), &[7; 100]).unwrap();
+    }
+    db.close().unwrap();
+
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let list = told.clone();
+    let options = BackupOptions::new().verify(true).progress(move |done| {
+        list.lock().unwrap().push((done.is_verifying, done.bytes_done, done.bytes_total));
+    });
+    let db = open();
+    db.backup_to(temp.path().join("backup"), options).unwrap();
+    db.close().unwrap();
+    comes_to_its_end_twice(&told.lock().unwrap());
+
+    let segment =
+        std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).find(|path| {
+            path.extension().is_some_and(|extension| extension == "seg")
+                && path.metadata().unwrap().len() > 60_000
+        });
+    let segment = segment.expect("a full segment");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[30_000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let list = told.clone();
+    let options = RepairOptions::new().progress(move |done| {
+        list.lock().unwrap().push((done.is_proving, done.bytes_done, done.bytes_total));
+    });
+    assert!(repair(&dir, &options).unwrap().is_changed);
+    comes_to_its_end_twice(&told.lock().unwrap());
+}
+
+/// The bytes grow up to all of them, in the first half and again in the second.
+fn comes_to_its_end_twice(told: &[(bool, u64, u64)]) {
+    let (second, first): (Vec<_>, Vec<_>) = told.iter().partition(|(is_second, ..)| *is_second);
+    for half in [first, second] {
+        assert!(!half.is_empty(), "{told:?}");
+        assert!(half.is_sorted_by_key(|(_, done, _)| *done), "{told:?}");
+        let (_, done, total) = half.last().unwrap();
+        assert_eq!(done, total, "{told:?}");
+    }
+    assert!(told.is_sorted_by_key(|(is_second, ..)| *is_second), "{told:?}");
 }
 
 fn tests() -> Vec<RepairTest> {

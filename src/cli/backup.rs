@@ -78,8 +78,12 @@ pub(super) fn no_object_store(url: &str) -> Failure {
 /// Options that show how far the work is, on a terminal.
 pub(super) fn options_with_bar() -> BackupOptions {
     let bar = Bar::new(0);
-    BackupOptions::new()
-        .progress(move |done| bar.show(done.bytes_done, done.bytes_total, String::new))
+    BackupOptions::new().progress(move |done| {
+        bar.show(done.bytes_done, done.bytes_total, || match done.is_verifying {
+            false => String::new(),
+            true => "verified".to_owned(),
+        });
+    })
 }
 
 /// A store that is its own backup would be none.

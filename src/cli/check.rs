@@ -6,6 +6,7 @@ use std::path::Path;
 use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, key_field, object, plural};
+use super::repair::with_bar;
 use super::{Outcome, StoreArg};
 use crate::engine::{
     CheckOptions, CheckReport, Db, Defect, OpenError, Options, RepairOptions, repair,
@@ -62,7 +63,7 @@ fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
 /// The report on a store that cannot be opened: what the open refused, and everything else that a
 /// repair would find.
 fn damaged(dir: &Path, refused: Defect) -> CheckReport {
-    let found = repair(dir, &RepairOptions::new().dry_run(true));
+    let found = repair(dir, &with_bar(RepairOptions::new().dry_run(true)));
     let mut defects = found.map(|report| report.damage).unwrap_or_default();
     defects.retain(|d| d.file != refused.file || d.offset != refused.offset);
     defects.insert(0, refused);

@@ -1,5 +1,6 @@
 //! `siltstone repair DIR`.
 
+use super::bar::Bar;
 use super::check::defect_to_json;
 use super::failure::Failure;
 use super::output::{Output, key_field, object, plural};
@@ -32,13 +33,24 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     for (id, name) in &args.name {
         options = options.collection_name(*id, name.as_str());
     }
-    let report = repair(&args.store.dir, &options)?;
+    let report = repair(&args.store.dir, &with_bar(options))?;
     if out.is_json() {
         out.value(&to_json(&report, args.dry_run).into())?;
     } else {
         print(&report, args.dry_run, out)?;
     }
     Ok(if report.is_lossless() { Outcome::Yes } else { Outcome::No })
+}
+
+/// Options that show how far the work is, on a terminal.
+pub(super) fn with_bar(options: RepairOptions) -> RepairOptions {
+    let bar = Bar::new(0);
+    options.progress(move |done| {
+        bar.show(done.bytes_done, done.bytes_total, || match done.is_proving {
+            false => "read".to_owned(),
+            true => "checked".to_owned(),
+        });
+    })
 }
 
 fn print(report: &RepairReport, dry_run: bool, out: &mut Output) -> Result<(), Failure> {

@@ -541,8 +541,12 @@ impl Db {
     }
 
     /// Reads everything in the store in `dir`, which stands on the same file system.
-    pub(super) fn verify_backup(&self, dir: &Path) -> Result<(), BackupError> {
-        self.inner.core.verify_backup(dir)
+    pub(super) fn verify_backup(
+        &self,
+        dir: &Path,
+        options: &BackupOptions,
+    ) -> Result<(), BackupError> {
+        self.inner.core.verify_backup(dir, options)
     }
 
     /// What a backup would hold now.

@@ -66,8 +66,8 @@ pub use read::ValueRef;
 pub use recovery::{Case, Decision, Note, RecoveryReport};
 pub use repair::{
     After, IncompleteBatch, InspectedRecord, InspectedSegment, Inspection, Item, LostKey,
-    LostRange, LostRecord, RecordKind, RepairError, RepairOptions, RepairReport, UnsureRecord,
-    inspect, inspect_segment, repair,
+    LostRange, LostRecord, RecordKind, RepairError, RepairOptions, RepairProgress, RepairReport,
+    UnsureRecord, inspect, inspect_segment, repair,
 };
 pub use rollback::Rollback;
 pub use snapshot::Snapshot;

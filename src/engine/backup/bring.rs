@@ -22,7 +22,7 @@ pub(super) fn bring(
     report: &mut BackupReport,
 ) -> Result<(), BackupError> {
     let bytes_total = steps.iter().map(|step| step.frozen.len).sum();
-    let mut progress = BackupProgress { bytes_done: 0, bytes_total };
+    let mut progress = BackupProgress { bytes_total, ..BackupProgress::default() };
     let mut tell = |bytes: u64| {
         progress.bytes_done += bytes;
         options.tell(&progress);

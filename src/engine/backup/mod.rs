@@ -49,6 +49,7 @@ mod snapshot;
 mod target;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ pub(crate) use frozen::{Frozen, FrozenSegment};
 #[cfg(feature = "object-store")]
 pub(crate) use receive::Receiver;
 
-use super::check::{CheckOptions, Defect};
+use super::check::{CheckOptions, CheckProgress, Defect};
 use super::core::Core;
 use super::error::Corruption;
 use super::manifest::ManifestFile;
@@ -83,6 +84,8 @@ pub struct BackupProgress {
     pub bytes_done: u64,
     /// Bytes of segments that the backup holds.
     pub bytes_total: u64,
+    /// True while the finished backup is verified; `bytes_done` are those read then.
+    pub is_verifying: bool,
 }
 
 /// What a backup did.
@@ -180,17 +183,25 @@ impl Core {
         report.files_removed = target.remove_leftovers(&frozen)?;
         drop(target);
         if options.verify {
-            self.verify_backup(dir)?;
+            self.verify_backup(dir, options)?;
         }
         Ok(report)
     }
 
     /// Reads everything in the store in `dir`.
-    pub(super) fn verify_backup(&self, dir: &Path) -> Result<(), BackupError> {
-        let options = Options::new().vfs(Arc::clone(&self.options.vfs));
-        let options = options.read_only(true).read_mode(ReadMode::Pread);
-        let backup = Core::open(dir, options)?;
-        let report = backup.check(CheckOptions::new())?;
+    pub(super) fn verify_backup(
+        &self,
+        dir: &Path,
+        options: &BackupOptions,
+    ) -> Result<(), BackupError> {
+        let open = Options::new().vfs(Arc::clone(&self.options.vfs));
+        let open = open.read_only(true).read_mode(ReadMode::Pread);
+        let backup = Core::open(dir, open)?;
+        let report = backup.check(CheckOptions::new().progress(|done| {
+            let CheckProgress { bytes: bytes_done, total_bytes: bytes_total, .. } = done;
+            options.tell(&BackupProgress { bytes_done, bytes_total, is_verifying: true });
+            ControlFlow::Continue(())
+        }))?;
         match report.defects.into_iter().next() {
             Some(defect) => {
                 let Defect { file, offset, what, .. } = defect;

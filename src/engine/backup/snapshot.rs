@@ -45,9 +45,8 @@ impl Db {
         options: BackupOptions,
     ) -> Result<BackupReport, BackupError> {
         let dir = dir.as_ref();
-        let verify = options.verify;
         let core = self.core();
-        let mut report = core.backup_with_snapshot(dir, id, &options.verify(false))?;
+        let mut report = core.backup_with_snapshot(dir, id, &options.clone().verify(false))?;
         let source = self.options();
         let target = Options::new()
             .time(core.clock.now())
@@ -61,8 +60,8 @@ impl Db {
         target.drop_snapshot(rollback.undo.id)?;
         report.seqno = target.stats().next_seqno;
         target.close().map_err(SnapshotError::Write)?;
-        if verify {
-            self.verify_backup(dir)?;
+        if options.verify {
+            self.verify_backup(dir, &options)?;
         }
         Ok(report)
     }

@@ -149,7 +149,7 @@ pub struct InspectedRecord {
 ///
 /// [`RepairError::Io`], [`RepairError::Missing`], [`RepairError::Version`]. Damage is no error.
 pub fn inspect(vfs: &dyn Vfs, dir: impl AsRef<Path>) -> Result<Inspection, RepairError> {
-    let survey = survey(vfs, dir.as_ref())?;
+    let survey = survey(vfs, dir.as_ref(), &|_, _| ())?;
     let segments = survey.segments.iter().map(|found| InspectedSegment {
         id: found.id,
         file: found.path.clone(),
@@ -186,7 +186,7 @@ pub fn inspect_segment(
     dir: impl AsRef<Path>,
     id: u64,
 ) -> Result<Option<Vec<Item>>, RepairError> {
-    let survey = survey(vfs, dir.as_ref())?;
+    let survey = survey(vfs, dir.as_ref(), &|_, _| ())?;
     let Some(found) = survey.segments.iter().find(|found| found.id == id) else {
         return Ok(None);
     };

@@ -30,9 +30,10 @@ mod report;
 mod survey;
 mod write;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
+use super::check::CheckOptions;
 use super::db::Db;
 use super::open::take_lock;
 use super::options::Options;
@@ -41,7 +42,7 @@ use crate::format::record::Kind;
 pub use inspect::{InspectedRecord, InspectedSegment, Inspection, Item, inspect, inspect_segment};
 pub use report::{
     After, IncompleteBatch, LostKey, LostRange, LostRecord, RecordKind, RepairError, RepairOptions,
-    RepairReport, UnsureRecord,
+    RepairProgress, RepairReport, UnsureRecord,
 };
 
 /// The directory in a store's directory where damaged files are kept.
@@ -88,7 +89,7 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
         return Err(RepairError::Missing { dir: dir.to_owned() });
     }
     let _lock = if options.dry_run { None } else { Some(take_lock(vfs, dir)?) };
-    let survey = survey::survey(vfs, dir)?;
+    let survey = survey::survey(vfs, dir, &|done, of| options.tell(false, done, of))?;
     let mut plan = plan::plan(dir, options, survey)?;
     if planted!(RepairKeepsQuiet) {
         plan.report.lost.clear();
@@ -110,7 +111,11 @@ fn prove(dir: &Path, options: &RepairOptions, report: &RepairReport) -> Result<(
     };
     let open = Options::new().vfs(options.vfs.clone()).read_only(true).create(false);
     let db: Db = open.open_threads(1).open(dir).map_err(|e| failed(e.to_string()))?;
-    let check = db.check().map_err(|e| failed(e.to_string()))?;
+    let tell = CheckOptions::new().progress(|done| {
+        options.tell(true, done.bytes, done.total_bytes);
+        ControlFlow::Continue(())
+    });
+    let check = db.check_with(tell).map_err(|e| failed(e.to_string()))?;
     match check.defects.first() {
         Some(defect) => Err(failed(defect.to_string())),
         None => Ok(()),

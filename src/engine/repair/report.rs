@@ -10,6 +10,21 @@ use super::super::error::OpenError;
 use crate::vfs::os::OsVfs;
 use crate::vfs::{IoError, Vfs};
 
+/// How far a repair has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RepairProgress {
+    /// False while the store is looked through, true while the repaired one is checked, which
+    /// counts anew.
+    pub is_proving: bool,
+    /// Bytes of segments that were read.
+    pub bytes_done: u64,
+    /// Bytes of segments that there are.
+    pub bytes_total: u64,
+}
+
+type ProgressFn = dyn Fn(&RepairProgress) + Send + Sync;
+
 /// How a repair is done.
 ///
 /// ```
@@ -23,11 +38,12 @@ pub struct RepairOptions {
     pub(super) vfs: Arc<dyn Vfs>,
     pub(super) dry_run: bool,
     pub(super) names: Vec<(u32, String)>,
+    progress: Option<Arc<ProgressFn>>,
 }
 
 impl Default for RepairOptions {
     fn default() -> Self {
-        RepairOptions { vfs: Arc::new(OsVfs), dry_run: false, names: Vec::new() }
+        RepairOptions { vfs: Arc::new(OsVfs), dry_run: false, names: Vec::new(), progress: None }
     }
 }
 
@@ -58,6 +74,20 @@ impl RepairOptions {
     pub fn collection_name(mut self, id: u32, name: impl Into<String>) -> Self {
         self.names.push((id, name.into()));
         self
+    }
+
+    /// Is called after each piece that was read. Default: nothing.
+    #[must_use]
+    pub fn progress(mut self, call: impl Fn(&RepairProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(call));
+        self
+    }
+
+    /// Tells the progress.
+    pub(super) fn tell(&self, is_proving: bool, bytes_done: u64, bytes_total: u64) {
+        if let Some(call) = &self.progress {
+            call(&RepairProgress { is_proving, bytes_done, bytes_total });
+        }
     }
 }
 

@@ -108,8 +108,11 @@ fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<String>, RepairError> {
 /// A segment file's header, as it was found.
 type Header = Result<(SegmentHeader, u32), HeaderError>;
 
+/// Is told how many bytes of how many were read.
+type Tell<'a> = &'a dyn Fn(u64, u64);
+
 /// Reads the whole store in `dir`.
-pub(super) fn survey(vfs: &dyn Vfs, dir: &Path) -> Result<Survey, RepairError> {
+pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey, RepairError> {
     let path = dir.join(FILE_NAME);
     let bytes = read_file(vfs, &path)?;
     let mut headers = BTreeMap::new();
@@ -154,7 +157,7 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path) -> Result<Survey, RepairError> {
             earlier_reports: Vec::new(),
         },
     };
-    surveyor.run()?;
+    surveyor.run(tell)?;
     let mut out = surveyor.out;
     out.store = surveyor.store;
     out.state = surveyor.manifest.state;
@@ -195,7 +198,7 @@ struct Surveyor<'a> {
 }
 
 impl Surveyor<'_> {
-    fn run(&mut self) -> Result<(), RepairError> {
+    fn run(&mut self, tell: Tell<'_>) -> Result<(), RepairError> {
         self.find_earlier_repairs()?;
         let listed: BTreeMap<u64, SegmentState> =
             self.manifest.state.segments.iter().map(|s| (s.id, *s)).collect();
@@ -217,6 +220,13 @@ impl Surveyor<'_> {
         }
         let highest = self.headers.keys().chain(&ids).max().copied().unwrap_or(0);
         self.out.next_id = self.manifest.state.next_segment.max(highest.saturating_add(1));
+        let len_of = |id: &u64| {
+            let file = self.vfs.open(&self.dir.join(file_name(*id)), OpenMode::Read);
+            // Only for the progress: what cannot be read is found out below.
+            file.and_then(|file| file.len()).unwrap_or(0)
+        };
+        let total = ids.iter().map(len_of).sum();
+        let mut done = 0;
         let mut expected = None;
         let mut is_in_tail = false;
         for id in ids {
@@ -238,6 +248,8 @@ impl Surveyor<'_> {
                 // Others behind it may have been compacted away as well.
                 expected = None;
             }
+            done += found.file_len;
+            tell(done, total);
             self.out.segments.push(found);
         }
         self.judge_epoch();
