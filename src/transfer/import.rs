@@ -10,11 +10,12 @@ use super::graph;
 use super::keyvalue;
 use super::kinds::FileKind;
 use super::load::{Claims, Json, Learned, Load, Progress, Walk};
+use super::marker::Marker;
 use super::property_graph;
 use super::report::{FileReport, Ignored, ImportReport};
 use super::space::Space;
 use super::vectors;
-use crate::engine::PersistOptions;
+use crate::engine::{Durability, PersistOptions};
 use crate::kv::json::JsonReader;
 use crate::kv::{KvStore, LogKv, Staged};
 use crate::stores::{Registry, StoreError};
@@ -179,16 +180,17 @@ impl<'s> Import<'s> {
         kv: &Arc<dyn KvStore>,
         progress: &mut Progress<'_>,
     ) -> Result<ImportReport, TransferError> {
-        self.refuse_occupied(kv)?;
+        self.refuse_occupied(kv, &Marker::default())?;
         self.write_over(kv, progress).map_err(|halt| halt.stop.of_write(&halt.file, Left::Part))
     }
 
     /// As [`Import::write`], all or nothing: a durable snapshot named [`SNAPSHOT_NAME`] is taken
     /// first, which is rolled back to if the import fails, and dropped in the end.
     ///
-    /// If the process is killed, or the power cut, a part of the import is left, and the snapshot.
-    /// Importing again then needs no [`ImportOptions::replace`] and makes it whole; rolling back
-    /// to the snapshot undoes it.
+    /// If the process is killed, or the power cut, a part of the import is left, the snapshot, and
+    /// a record that names both. Importing again then needs no [`ImportOptions::replace`] for what
+    /// the first import was to fill, and makes it whole; rolling back to the snapshot undoes it.
+    /// Dropping the snapshot keeps the part as it is.
     ///
     /// # Errors
     ///
@@ -201,12 +203,8 @@ impl<'s> Import<'s> {
     ) -> Result<ImportReport, TransferError> {
         let kv: Arc<dyn KvStore> = Arc::new(log.clone());
         let db = log.db();
-        let is_ours = |name: Option<&str>| name == Some(SNAPSHOT_NAME);
-        let mut earlier = db.snapshots();
-        earlier.retain(|snapshot| is_ours(snapshot.name.as_deref()));
-        if earlier.is_empty() {
-            self.refuse_occupied(&kv)?;
-        }
+        let mut marker = Marker::find(log).map_err(|e| Stop::from(e).of_check(""))?;
+        self.refuse_occupied(&kv, &marker)?;
         let broken = |e: Box<dyn std::error::Error + Send + Sync>, left| TransferError::Broken {
             file: String::new(),
             source: e,
@@ -215,7 +213,10 @@ impl<'s> Import<'s> {
         let before = db
             .persist_with(PersistOptions::named(SNAPSHOT_NAME))
             .map_err(|e| broken(Box::new(e), Left::AsItWas))?;
-        let done = self.write_over(&kv, progress);
+        marker.snapshots.push(before.id);
+        marker.spaces.extend(self.claims.keys().map(ToString::to_string));
+        let marked = marker.put(&*kv).map_err(|e| Halt::new("", e.into()));
+        let done = marked.and_then(|()| self.write_over(&kv, progress));
         let report = done.map_err(|halt| {
             let left = match db.rollback_to(before.id) {
                 Err(_) => Left::PartBefore(before.id),
@@ -228,22 +229,26 @@ impl<'s> Import<'s> {
             };
             halt.stop.of_write(&halt.file, left)
         })?;
-        for snapshot in earlier.iter().chain([&before]) {
+        for id in marker.snapshots {
             // The import is whole and durable. A snapshot that stays is listed, and does no harm.
-            let _ = db.drop_snapshot(snapshot.id);
+            let _ = db.drop_snapshot(id);
         }
         Ok(report)
     }
 
-    /// Fails if something would be replaced that may not be.
-    fn refuse_occupied(&self, kv: &Arc<dyn KvStore>) -> Result<(), TransferError> {
+    /// Fails if something would be replaced that may not be. What an import that was cut off was
+    /// to fill may be.
+    fn refuse_occupied(&self, kv: &Arc<dyn KvStore>, left: &Marker) -> Result<(), TransferError> {
         if self.options.replace {
             return Ok(());
         }
         let mut spaces = Vec::new();
         for space in self.claims.keys() {
-            if !space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))? {
-                spaces.push(space.to_string());
+            let name = space.to_string();
+            let may_be = left.spaces.contains(&name)
+                || space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))?;
+            if !may_be {
+                spaces.push(name);
             }
         }
         if spaces.is_empty() { Ok(()) } else { Err(TransferError::Occupied { spaces }) }
@@ -265,7 +270,10 @@ impl<'s> Import<'s> {
                 self.walk(index, Walk::Second(staged()), progress)?;
             }
         }
-        self.register(kv).map_err(|e| at_start(e.into()))?;
+        let last = Staged::new(kv.clone());
+        self.register(&last).map_err(|e| at_start(e.into()))?;
+        Marker::remove(&last).map_err(|e| at_start(e.into()))?;
+        last.commit(Durability::Buffered).map_err(|e| at_start(e.into()))?;
         kv.persist().map_err(|e| at_start(e.into()))?;
         progress(self.total, self.total);
         self.report.files = self.files.into_iter().map(|file| file.report).collect();
@@ -282,14 +290,14 @@ impl<'s> Import<'s> {
     }
 
     /// Enters the stores that were found, since empty ones leave no other trace.
-    fn register(&self, kv: &Arc<dyn KvStore>) -> Result<(), StoreError> {
-        let before = Registry::get(&**kv)?;
+    fn register(&self, kv: &dyn KvStore) -> Result<(), StoreError> {
+        let before = Registry::get(kv)?;
         let mut registry = before.clone();
         for namespace in self.vector_namespaces() {
             registry.add_vector_store(&namespace);
         }
         registry.property_graph |= self.claims.contains_key(&Space::PropertyGraph);
-        if registry == before { Ok(()) } else { registry.put(&**kv) }
+        if registry == before { Ok(()) } else { registry.put(kv) }
     }
 
     /// Walks through one file. A salvage goes on where the file cannot be read any further.

@@ -37,8 +37,9 @@
 //! JSON, or is not what LlamaIndex writes, is an error then, with its file and its place, and the
 //! store is as it was. [`Import::write`] then writes batches of some megabytes. What can still fail
 //! is a device, or a file that changes in between: [`Import::write_to_log`] rolls back to a durable
-//! snapshot from before. A process that is killed meanwhile leaves a part, and that snapshot;
-//! importing again makes it whole, since each namespace of the files is emptied first.
+//! snapshot from before. A process that is killed meanwhile leaves a part, that snapshot, and a
+//! record that says so; importing again makes it whole, since each namespace of the files is
+//! emptied first.
 
 mod chat;
 mod context;
@@ -50,6 +51,7 @@ mod import;
 mod keyvalue;
 mod kinds;
 mod load;
+mod marker;
 mod property_graph;
 mod report;
 mod space;

@@ -1,6 +1,7 @@
 //! What is not whole is refused and changes nothing; a salvage takes what is.
 
 use siltstone::stores::DocumentStore;
+use siltstone::transfer::SNAPSHOT_NAME;
 
 use super::dirs::Generated;
 use super::*;
@@ -171,11 +172,10 @@ fn a_failure_in_the_middle_is_rolled_back() {
     assert_eq!(kv.len("docstore/data").unwrap(), 12_000);
 }
 
-/// Goal: who is killed in the middle imports again, and has what a single import gives. Method:
-/// the writing is stopped by a panic of the source, which is what a kill leaves in the log: whole
-/// batches, and the snapshot from before.
-#[test]
-fn an_import_that_was_killed_can_be_repeated() {
+/// An import into the store in `dir` that is killed in the middle: the writing is stopped by a
+/// panic of the source, which is what a kill leaves in the log: whole batches, the snapshot from
+/// before, and the record that names it.
+fn killed_import(dir: &std::path::Path) {
     struct Killed(Generated);
     impl Source for Killed {
         fn files(&self) -> std::io::Result<Vec<siltstone::transfer::FileEntry>> {
@@ -191,24 +191,96 @@ fn an_import_that_was_killed_can_be_repeated() {
             Ok(Box::new(Panics(self.0.open(name)?)))
         }
     }
-    let dir = tempfile::tempdir().unwrap();
     let source = Killed(failing(Some((2, 9_000_000))));
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let log = LogKv::open(dir.path()).unwrap();
+        let log = LogKv::open(dir).unwrap();
         import_to_log(&source, &log, ImportOptions::new())
     }));
     assert!(killed.is_err());
+}
+
+fn names(log: &LogKv) -> Vec<String> {
+    log.db().snapshots().into_iter().filter_map(|snapshot| snapshot.name).collect()
+}
+
+/// Goal: who is killed in the middle imports again, and has what a single import gives, however
+/// often that happens.
+#[test]
+fn an_import_that_was_killed_can_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    for times in 1..=2 {
+        killed_import(dir.path());
+        let log = LogKv::open(dir.path()).unwrap();
+        let part = log.len("docstore/data").unwrap();
+        assert!(0 < part && part < 12_000, "{part}");
+        assert_eq!(names(&log), vec![SNAPSHOT_NAME; times]);
+        let first = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();
+        assert!(log.db().open_snapshot(first.id).unwrap().is_empty("docstore/data"));
+    }
     let log = LogKv::open(dir.path()).unwrap();
-    let part = log.len("docstore/data").unwrap();
-    assert!(0 < part && part < 12_000, "{part}");
-    let named = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();
-    assert_eq!(named.name.as_deref(), Some(siltstone::transfer::SNAPSHOT_NAME));
-    assert!(log.db().open_snapshot(named.id).unwrap().is_empty("docstore/data"));
     import_to_log(&failing(None), &log, ImportOptions::new()).unwrap();
-    assert!(log.db().snapshots().iter().all(|s| s.name.is_none()), "no snapshot is left");
+    assert!(names(&log).is_empty(), "no snapshot is left");
     let once = memory();
     import(&failing(None), &once, ImportOptions::new()).unwrap();
     assert_eq!(everything(&log), everything(&*once));
+    // That allowed one import, and no other.
+    assert!(import_to_log(&failing(None), &log, ImportOptions::new()).is_err());
+}
+
+/// Goal: only what a killed import was to fill may be replaced, and only its snapshot is dropped.
+#[test]
+fn what_a_killed_import_did_not_fill_is_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = LogKv::open(dir.path()).unwrap();
+        log.put("mine", b"k", &Value::from(1)).unwrap();
+    }
+    killed_import(dir.path());
+    let log = LogKv::open(dir.path()).unwrap();
+    let before = everything(&log);
+    let mine = Files::of(&[("docstore.json", r#"{"docstore/data": {}, "mine": {"l": 2}}"#)]);
+    let said = import_to_log(&mine, &log, ImportOptions::new()).unwrap_err().to_string();
+    assert!(said.starts_with("the store holds the collection \"mine\" already;"), "{said}");
+    assert_eq!(everything(&log), before);
+    // Back to what was there before: then it is an import like any other.
+    let id = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap().id;
+    log.db().rollback_to(id).unwrap();
+    let text = r#"{"docstore/metadata": {"a": {"doc_hash": "h"}}}"#;
+    let files = Files::of(&[("docstore.json", text)]);
+    import_to_log(&files, &log, ImportOptions::new()).unwrap();
+    assert!(import_to_log(&files, &log, ImportOptions::new()).is_err());
+    assert_eq!(names(&log).first().map(String::as_str), Some(SNAPSHOT_NAME), "was not its own");
+}
+
+/// Who drops the snapshot of a killed import keeps the part as it is.
+#[test]
+fn a_part_that_was_taken_for_good_is_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    killed_import(dir.path());
+    let log = LogKv::open(dir.path()).unwrap();
+    let id = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap().id;
+    log.db().drop_snapshot(id).unwrap();
+    let before = everything(&log);
+    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
+    assert!(said.starts_with("the store holds the document store"), "{said}");
+    assert_eq!(everything(&log), before);
+}
+
+/// Goal: a snapshot that the user called as an import calls its own allows nothing, and stays.
+#[test]
+fn a_snapshot_of_the_same_name_is_the_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogKv::open(dir.path()).unwrap();
+    log.put("docstore/data", b"old", &Value::from(1)).unwrap();
+    log.db().persist_with(siltstone::PersistOptions::named(SNAPSHOT_NAME)).unwrap();
+    let before = everything(&log);
+    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
+    assert!(said.starts_with("the store holds the document store \"docstore\" already"), "{said}");
+    assert_eq!((everything(&log), names(&log).len()), (before, 1));
+    import_to_log(&failing(None), &log, ImportOptions::new().replace(true)).unwrap();
+    assert_eq!(names(&log), [SNAPSHOT_NAME]);
+    let kept = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();
+    assert_eq!(log.db().open_snapshot(kept.id).unwrap().len("docstore/data"), 1);
 }
 
 #[test]
