@@ -217,3 +217,43 @@ fn graph_says_what_is_missing_or_cut() {
     assert_eq!((code, out.lines().next()), (0, Some("Ann -[knows]-> Bob")));
     assert!(err.contains("more than 1 triplet"), "{err}");
 }
+
+/// LlamaIndex's walk follows 30 edges of an inner node and repeats cycles; neither is cut by that.
+#[test]
+fn graph_is_cut_only_where_the_limit_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let context = StorageContext::open(dir.join("store")).unwrap();
+    let graph = context.graph_store();
+    graph.upsert_triplet("a", "to", "b").unwrap();
+    for leaf in 0..100 {
+        graph.upsert_triplet("b", "to", format!("c{leaf}")).unwrap();
+    }
+    // Five nodes, each of which leads to the next and to the one before.
+    for node in 0..5 {
+        for other in [(node + 1) % 5, (node + 4) % 5] {
+            graph.upsert_triplet(format!("r{node}"), "to", format!("r{other}")).unwrap();
+        }
+    }
+    context.persist().unwrap();
+    drop(context);
+    let answer = |args: &[&str]| -> (usize, bool) {
+        let args = [&["graph", "store", "--json"], args].concat();
+        let answer: Value = serde_json::from_str(&ok(dir, &args, "")).unwrap();
+        let triplets = answer["triplets"].as_array().unwrap();
+        let nearest: Vec<&str> =
+            triplets.iter().take(2).map(|triplet| triplet[0].as_str().unwrap()).collect();
+        assert!(matches!(nearest[..], ["a" | "r0", ..]), "{nearest:?}");
+        (triplets.len(), answer["is_cut"].as_bool().unwrap())
+    };
+    assert_eq!(answer(&["a"]), (101, false));
+    assert_eq!(answer(&["a", "--depth", "1"]), (1, false));
+    assert_eq!(answer(&["a", "--limit", "101"]), (101, false));
+    assert_eq!(answer(&["a", "--limit", "100"]), (100, true));
+    assert_eq!(answer(&["r0", "--depth", "6", "--limit", "50"]), (10, false));
+    assert_eq!(answer(&["r0", "--depth", "4000000000", "--limit", "10"]), (10, false));
+    // The nearest: both edges of the node itself before any of others.
+    let text = run(dir, &["graph", "store", "r0", "--limit", "3"], "");
+    assert_eq!(text.1, "r0 -[to]-> r1\nr0 -[to]-> r4\nr1 -[to]-> r2\n");
+    assert!(text.2.contains("there are more than 3 triplets"), "{}", text.2);
+}

@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 /// What is reached from a node.
 struct Reached {
-    /// In the graph store: each triplet once.
+    /// In the graph store: each triplet once, the nearest first.
     triplets: Vec<TextTriplet>,
     /// In the property graph.
     relations: Vec<Triplet>,
@@ -67,20 +67,53 @@ fn walk(
     properties: &PropertyGraphStore,
 ) -> Result<Reached, Failure> {
     let start = [Text::from(args.node.as_str())];
-    let (depth, limit) = (i64::from(args.depth), args.limit as usize);
+    let limit = args.limit as usize;
+    let mut triplets = reached_triplets(graph, &start[0], args.depth, limit)?;
     // One more than is shown, to see whether there is more.
-    let more = i64::from(args.limit) + 1;
-    let found = graph.get_rel_map(Some(&start), depth, more)?;
-    let mut triplets: Vec<TextTriplet> = found.into_iter().flat_map(|(_, all)| all).collect();
+    let (depth, more) = (i64::from(args.depth), i64::from(args.limit) + 1);
     let mut relations = properties.get_rel_map(&start, depth, more, &[])?;
     let is_cut = triplets.len() > limit || relations.len() > limit;
     triplets.truncate(limit);
     relations.truncate(limit);
-    // Cycles and ways that meet give a triplet as often as it is come upon.
-    let mut known = HashSet::new();
-    triplets.retain(|triplet| known.insert(triplet.clone()));
     let node = properties.get(&Default::default(), &start)?.into_iter().next();
     Ok(Reached { triplets, relations, start: node, is_cut })
+}
+
+/// The triplets of the graph store within `depth` steps, the nearest first: `limit` of them, and
+/// one more if there is more. (`GraphStore::get_rel_map` is no help: as LlamaIndex's, it leaves out
+/// what is beyond 30 edges of a node and repeats cycles.)
+fn reached_triplets(
+    graph: &GraphStore,
+    start: &Text,
+    depth: u32,
+    limit: usize,
+) -> Result<Vec<TextTriplet>, Failure> {
+    let mut found = Vec::new();
+    // A node's triplets are found where it comes up first, so none is found twice.
+    let mut seen = HashSet::from([start.clone()]);
+    let mut level = vec![start.clone()];
+    for _ in 0..depth {
+        let mut next = Vec::new();
+        for subject in level {
+            graph.for_each_edge(&subject, &mut |relation, object| {
+                if found.len() <= limit {
+                    if seen.insert(object.clone()) {
+                        next.push(object.clone());
+                    }
+                    found.push((subject.clone(), relation, object));
+                }
+                Ok(())
+            })?;
+            if found.len() > limit {
+                return Ok(found);
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        level = next;
+    }
+    Ok(found)
 }
 
 /// The nodes of the property graph, by id.
@@ -135,7 +168,7 @@ fn in_words(args: &Args, reached: &Reached, out: &mut Output) -> Result<(), Fail
     }
     if reached.is_cut {
         let limit = count(u64::from(args.limit));
-        warn(&format!("there is more than {limit} triplets; --limit shows more of them"));
+        warn(&format!("there are more than {limit} triplets; --limit shows more of them"));
     }
     Ok(())
 }
