@@ -224,6 +224,9 @@ fn places_of_other_stores_are_refused() {
     for wrong in ["nonsense", "ftp://host/dir", "s3:", ""] {
         assert!(matches!(Remote::open(wrong), Err(RemoteError::Url { .. })), "{wrong}");
     }
+    // Not built with it: the error says how to.
+    let refused = Remote::open("s3://bucket/prefix").unwrap_err().to_string();
+    assert!(refused.contains("object_store/aws"), "{refused}");
 }
 
 /// Goal: the calls can be made within an asynchronous program, which has a runtime of its own.

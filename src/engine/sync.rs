@@ -7,11 +7,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::core::Core;
 use super::error::WriteError;
+
+/// For how long others hold back their bytes for a sync. They move some hundred KiB between two
+/// such waits, so that syncs which never end slow them down, to some ten MB/s, and do not stop them.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(5);
 
 /// State of the sync stream of a store.
 #[derive(Default)]
@@ -23,6 +28,21 @@ pub(super) struct Syncer {
     changed: Condvar,
     /// Groups of syncs done.
     pub(super) count: AtomicU64,
+}
+
+impl Syncer {
+    /// For those whose bytes nobody waits for, and who would make the device slow for a sync that
+    /// somebody waits for: returns when no sync is under way, or after a few milliseconds. True if
+    /// there was one.
+    pub(super) fn give_way(&self) -> bool {
+        let mut leading = self.leading.lock();
+        let is_under_way = *leading;
+        if is_under_way {
+            // Woken at its end, which may be the beginning of the next one.
+            let _ = self.changed.wait_for(&mut leading, GIVE_WAY_MAX);
+        }
+        is_under_way
+    }
 }
 
 impl Core {
@@ -73,5 +93,27 @@ impl Core {
         self.feed.wake();
         self.sync.count.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: who gives way waits for a sync that is under way, and never for ever. Method: a sync
+    /// that never ends, one that ends when somebody waits for it, and none.
+    #[test]
+    fn giving_way_waits_for_a_sync_but_not_for_ever() {
+        let sync = Syncer::default();
+        assert!(!sync.give_way(), "nobody syncs");
+        *sync.leading.lock() = true;
+        assert!(sync.give_way(), "it never ends, and the wait does");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| while sync.give_way() {});
+            *sync.leading.lock() = false;
+            sync.changed.notify_all();
+            assert!(waits.join().is_ok());
+        });
+        assert!(!sync.give_way());
     }
 }

@@ -73,6 +73,21 @@ pub struct Remote {
     prefix: Path,
 }
 
+/// How to build a program that speaks to this cloud.
+fn cloud_hint<T, E>(scheme: &Result<(ObjectStoreScheme, T), E>) -> &'static str {
+    use ObjectStoreScheme::{AmazonS3, GoogleCloudStorage, MicrosoftAzure};
+    match scheme {
+        Ok((AmazonS3, _)) => "; S3 needs a build with --features object-store,object_store/aws",
+        Ok((GoogleCloudStorage, _)) => {
+            "; Google Cloud needs a build with --features object-store,object_store/gcp"
+        }
+        Ok((MicrosoftAzure, _)) => {
+            "; Azure needs a build with --features object-store,object_store/azure"
+        }
+        _ => "",
+    }
+}
+
 impl Remote {
     /// The place that `url` names. Nothing is asked of the store yet.
     ///
@@ -86,7 +101,8 @@ impl Remote {
     pub fn open(url: &str) -> Result<Remote, RemoteError> {
         let refused = |what: String| RemoteError::Url { url: url.to_owned(), what };
         let parsed = Url::parse(url).map_err(|e| refused(e.to_string()))?;
-        if let Ok((ObjectStoreScheme::Local, path)) = ObjectStoreScheme::parse(&parsed) {
+        let scheme = ObjectStoreScheme::parse(&parsed);
+        if let Ok((ObjectStoreScheme::Local, path)) = scheme {
             // What was acknowledged is to survive a power cut here as it does elsewhere.
             let store = LocalFileSystem::new().with_fsync(true);
             return Ok(Remote { store: Arc::new(store), prefix: path });
@@ -96,8 +112,12 @@ impl Remote {
             let is_ours = ["aws_", "google_", "azure_"].iter().any(|p| name.starts_with(p));
             Some((name, value.into_string().ok()?)).filter(|_| is_ours)
         });
-        let (store, prefix) =
-            object_store::parse_url_opts(&parsed, settings).map_err(|e| refused(e.to_string()))?;
+        let opened = object_store::parse_url_opts(&parsed, settings);
+        let (store, prefix) = opened.map_err(|e| {
+            let what = e.to_string();
+            let is_built = !what.contains("not enabled");
+            refused(what + if is_built { "" } else { cloud_hint(&scheme) })
+        })?;
         Ok(Remote { store: Arc::from(store), prefix })
     }
 

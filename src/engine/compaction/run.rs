@@ -358,6 +358,7 @@ impl Core {
         let flags = if is_new { record::flags_of(bytes) } else { hint.flags };
         let written = output.push(self, bytes, &Hint { flags, ..*hint })?;
         if written > 0 {
+            self.sync.give_way();
             self.compaction.pace(written).map_err(|()| Failure::Cancelled)?;
         }
         Ok(())
