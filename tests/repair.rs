@@ -97,6 +97,38 @@ fn repairs_and_verified_backups_tell_their_progress() {
     comes_to_its_end_twice(&told.lock().unwrap());
 }
 
+/// Goal: a checkpoint that is damaged is no reason for a check to complain for ever: a repair takes
+/// it away, and says that nothing is lost.
+#[test]
+fn a_damaged_checkpoint_is_repaired() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("store");
+    let db = Options::new().open(&dir).unwrap();
+    for key in 0..2000_u32 {
+        db.put("c", &key.to_le_bytes(), &[7; 100]).unwrap();
+    }
+    db.close().unwrap();
+    let path = dir.join("CHECKPOINT");
+    let whole = std::fs::read(&path).unwrap();
+    for at in [3, 50, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let is_ok = || {
+            let db = Options::new().read_only(true).create(false).open(&dir).unwrap();
+            db.check().unwrap().is_ok()
+        };
+        assert!(!is_ok(), "byte {at}");
+        let would = repair(&dir, &RepairOptions::new().dry_run(true)).unwrap();
+        assert!(would.is_changed && would.is_lossless() && path.exists(), "{would:?}");
+        let report = repair(&dir, &RepairOptions::new()).unwrap();
+        assert!(report.is_changed && report.is_lossless(), "{report:?}");
+        assert!(report.damage.iter().any(|d| d.file == path), "{report:?}");
+        assert!(is_ok(), "byte {at}");
+        assert!(repair(&dir, &RepairOptions::new()).unwrap().is_ok());
+    }
+}
+
 /// The bytes grow up to all of them, in the first half and again in the second.
 fn comes_to_its_end_twice(told: &[(bool, u64, u64)]) {
     let (second, first): (Vec<_>, Vec<_>) = told.iter().partition(|(is_second, ..)| *is_second);

@@ -65,8 +65,12 @@ fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
 fn damaged(dir: &Path, refused: Defect) -> CheckReport {
     let found = repair(dir, &with_bar(RepairOptions::new().dry_run(true)));
     let mut defects = found.map(|report| report.damage).unwrap_or_default();
-    defects.retain(|d| d.file != refused.file || d.offset != refused.offset);
-    defects.insert(0, refused);
+    // The repair may know of more: which record it is.
+    let is_it = |d: &Defect| d.file == refused.file && d.offset == refused.offset;
+    match defects.iter().position(is_it) {
+        Some(at) => defects.rotate_left(at),
+        None => defects.insert(0, refused),
+    }
     CheckReport { defect_count: defects.len() as u64, defects, ..CheckReport::default() }
 }
 

@@ -46,6 +46,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         return Ok(Outcome::No);
     };
     let is_wanted = |item: &&Item| end_of(item).is_none_or(|end| end > from);
+    if !items.iter().any(|item| is_wanted(&item)) {
+        let end = items.iter().filter_map(end_of).max().unwrap_or(0);
+        warn(&format!("segment {id} holds nothing at byte {from} or behind it; it ends at {end}"));
+        return Ok(Outcome::No);
+    }
     for item in items.iter().filter(is_wanted).take(args.limit.unwrap_or(usize::MAX)) {
         match out.is_json() {
             true => out.value(&item_to_json(item).into())?,

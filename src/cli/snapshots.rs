@@ -9,7 +9,8 @@ use super::ingest::rfc3339;
 use super::output::{Output, count, key_field, object, plural, shown_key};
 use super::{Outcome, StoreArg, open_read_only};
 use crate::engine::{
-    CollectionDiff, Db, Diff, Options, PersistOptions, Rollback, SnapshotError, SnapshotInfo,
+    CollectionDiff, Db, Diff, Options, PersistOptions, Retention, Rollback, SnapshotError,
+    SnapshotInfo, WriteError,
 };
 use crate::kv::{Map, Value};
 
@@ -91,9 +92,34 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     }
 }
 
-/// Opens a store to write to it.
+/// Options of a store that is written to. What an application keeps is not this program's to drop:
+/// retention belongs to whoever opens, and this lets nothing go by itself.
+pub(super) fn keeping_all() -> Options {
+    Options::new().retention(Retention::count(usize::MAX))
+}
+
 fn open(dir: &Path) -> Result<Db, Failure> {
-    Ok(Options::new().create(false).open(dir)?)
+    Ok(keeping_all().create(false).open(dir)?)
+}
+
+/// Records an unnamed snapshot. There are as many of those afterwards as the engine keeps by
+/// default, or one more than before if there were more: then somebody wants them.
+pub(super) fn persist_unnamed(db: &Db) -> Result<(), WriteError> {
+    let unnamed = || {
+        let mut all = db.snapshots();
+        all.retain(|info| info.name.is_none());
+        all
+    };
+    let kept = Retention::default().count;
+    let were_more = unnamed().len() > kept;
+    db.persist_with(persist_options(None))?;
+    let all = unnamed();
+    let over = if were_more { 0 } else { all.len().saturating_sub(kept) };
+    for info in all.iter().take(over) {
+        // One that stays is listed, and goes the next time.
+        let _ = db.drop_snapshot(info.id);
+    }
+    Ok(())
 }
 
 /// What a snapshot of this program is recorded with: seconds since 1970 are its time.

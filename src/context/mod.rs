@@ -253,8 +253,9 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
     /// that it is given, or nothing if it fails. That context sees its own changes; nobody else
     /// sees any before the end. Buffered: [`StorageContext::persist`] makes it durable.
     ///
-    /// Other changes through this context and its clones wait meanwhile, and `change` must not use
-    /// those: it would wait for itself. Memory holds what is changed, encoded. What is kept of the
+    /// Other changes of the stores wait meanwhile. `change` may read from this context, which shows
+    /// what was before; to change it there, instead of in the one it is given, is refused. Memory
+    /// holds what is changed, encoded. What is kept of the
     /// given context beyond the call leads nowhere. Vectors that are queried inside are read anew,
     /// since they may not be those outside. Stores that the caller gave are as they are outside:
     /// what is changed in them is changed at once.
@@ -288,8 +289,8 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
         self.writer.alone(|| {
             self.docstore.alone(&mut || {
                 done = change.take().map(|change| self.commit(change));
-            });
-        });
+            })
+        })??;
         let lost = || KvError::custom("cannot change the stores", "the change was not run");
         done.unwrap_or_else(|| Err(lost().into()))
     }

@@ -1,5 +1,6 @@
 //! [`Slot`]: a store of a context, its own or one that the caller gave.
 
+use crate::kv::KvError;
 use crate::stores::{
     ChatQueue, ChatStore, DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError,
     VectorStore, Writer,
@@ -58,7 +59,7 @@ pub(super) struct Slot<T> {
 struct Own<T> {
     make: fn(&Writer) -> T,
     /// Runs something while nobody changes the store by a lock of its own.
-    alone: fn(&T, &mut dyn FnMut()),
+    alone: fn(&T, &mut dyn FnMut()) -> Result<(), KvError>,
 }
 
 impl<T> Clone for Own<T> {
@@ -67,10 +68,16 @@ impl<T> Clone for Own<T> {
     }
 }
 
+/// For stores that have no lock but the writer's.
+fn run_at_once<T>(_: &T, run: &mut dyn FnMut()) -> Result<(), KvError> {
+    run();
+    Ok(())
+}
+
 impl<T> Slot<T> {
     /// A store that changes through the writer only.
     pub(super) fn own(writer: &Writer, make: fn(&Writer) -> T) -> Self {
-        Slot { store: make(writer), own: Some(Own { make, alone: |_, run| run() }) }
+        Slot { store: make(writer), own: Some(Own { make, alone: run_at_once }) }
     }
 
     pub(super) fn given(store: T) -> Self {
@@ -82,10 +89,10 @@ impl<T> Slot<T> {
     }
 
     /// Runs `run` while nobody changes the store, if it is the context's own.
-    pub(super) fn alone(&self, run: &mut dyn FnMut()) {
+    pub(super) fn alone(&self, run: &mut dyn FnMut()) -> Result<(), KvError> {
         match &self.own {
             Some(own) => (own.alone)(&self.store, run),
-            None => run(),
+            None => run_at_once(&self.store, run),
         }
     }
 }
@@ -93,7 +100,7 @@ impl<T> Slot<T> {
 impl Slot<DocumentStore> {
     /// The document store, which has a lock of its own.
     pub(super) fn documents(writer: &Writer) -> Self {
-        let make = |writer: &Writer| DocumentStore::new(writer.kv().clone());
+        let make = DocumentStore::from_writer;
         Slot { store: make(writer), own: Some(Own { make, alone: |store, run| store.alone(run) }) }
     }
 }

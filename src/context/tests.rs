@@ -2,9 +2,13 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::kv::Text;
+use std::ops::ControlFlow;
+
+use crate::kv::{Map, Text};
 use crate::model::{ChatMessage, LabelledNode, MessageRole, Node};
-use crate::stores::{AddOptions, IndexStruct, MessageStatus, StructKind, VectorQuery};
+use crate::stores::{
+    AddOptions, IndexStruct, MessageStatus, StructKind, StructMethods, VectorQuery,
+};
 
 fn add(context: &StorageContext, id: &str) -> Result<(), StoreError> {
     let node = Node::text(id, "text").with_source("a.txt");
@@ -260,4 +264,90 @@ fn dictionaries_hold_every_store_or_none() {
     context.add_vector_store(VectorStore::new(Arc::new(MemoryKv::new())), "mine");
     let refused = context.to_dict().expect_err("one of them is the caller's");
     assert!(refused.to_string().contains("only available"), "{refused}");
+}
+
+/// Goal: handles that know nothing of each other do not harm each other, as long as they stand on
+/// one store. Method: two contexts over two handles of one log, on two threads, both adding to the
+/// same ref doc, vector store, graphs and conversation; one clears the documents now and then.
+#[test]
+fn contexts_over_one_log_share_their_lock() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = LogKv::open(dir.path()).expect("open");
+    let contexts =
+        [(); 2].map(|()| StorageContext::from_kv(Arc::new(LogKv::new(log.db().clone()))));
+    std::thread::scope(|scope| {
+        for (who, context) in contexts.iter().enumerate() {
+            scope.spawn(move || {
+                for i in 0..100 {
+                    add_everywhere(context, &format!("{who}-{i:03}")).expect("add");
+                }
+            });
+        }
+    });
+    let [context, _] = &contexts;
+    let info = context.docstore().get_ref_doc_info("a.txt").expect("get").expect("there");
+    assert_eq!(info.node_ids.len(), 200);
+    assert_eq!(context.vector_store().expect("there").ids().expect("ids").len(), 200);
+    assert_eq!(context.graph_store().len().expect("len"), 200);
+    assert_eq!(context.property_graph_store().node_count().expect("count"), 200);
+    assert_eq!(context.chat_store().count_messages("chat").expect("count"), 200);
+    let index = context.index_store().get_index_struct("list").expect("get").expect("there");
+    assert_eq!(index.field("nodes").and_then(|nodes| Some(nodes.as_list()?.len())), Some(200));
+    // A store that is emptied by another handle gives its numbers out anew.
+    for round in 0..4 {
+        let [one, other] = &contexts;
+        one.docstore().load_dict(&Map::new().into()).expect("clear");
+        for i in 0..60 {
+            add(if (i + round) % 2 == 0 { one } else { other }, &format!("n{i}")).expect("add");
+        }
+        let info = other.docstore().get_ref_doc_info("a.txt").expect("get").expect("there");
+        let ids: Vec<String> = (0..60).map(|i| format!("n{i}")).collect();
+        let found: Vec<String> = info.node_ids.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ids);
+    }
+}
+
+/// Goal: functions that are given to a store may read others; what changes from within a change is
+/// refused, and hangs nobody.
+#[test]
+fn calls_from_within_calls_read_or_are_refused() {
+    let context = StorageContext::from_defaults();
+    add_everywhere(&context, "n1").expect("add");
+    context
+        .chat_store()
+        .for_each_message("chat", 0, &mut |_| {
+            assert_eq!(context.chat_store().count_messages("chat")?, 1);
+            assert_eq!(context.graph_store().get("n1")?.len(), 1);
+            Ok(ControlFlow::Continue(()))
+        })
+        .expect("read");
+    let before = contents(&context);
+    let refused = context.transaction(|inside| {
+        add_everywhere(inside, "n2")?;
+        add(&context, "n3")
+    });
+    let refused = refused.expect_err("the outer context is used").to_string();
+    assert!(refused.contains("under way"), "{refused}");
+    assert_eq!(contents(&context), before, "nothing of it is there");
+    let refused = context.index_store().edit("list", |index| {
+        index.add_node("n4")?;
+        assert_eq!(context.graph_store().get("n1")?.len(), 1, "reading is fine");
+        context.graph_store().upsert_triplet("a", "b", "c")
+    });
+    assert!(refused.expect_err("a change in a change").to_string().contains("under way"));
+    add_everywhere(&context, "n5").expect("the lock is free again");
+}
+
+/// Goal: a graph and a property graph of one namespace do not meet.
+#[test]
+fn stores_of_one_namespace_are_apart() {
+    let kv: Arc<dyn KvStore> = Arc::new(MemoryKv::new());
+    let graph = GraphStore::with_namespace(kv.clone(), "t1");
+    let property_graph = PropertyGraphStore::with_namespace(kv.clone(), "t1");
+    for i in 0..600 {
+        graph.upsert_triplet("ann", "knows", format!("p{i}")).expect("upsert");
+        property_graph.upsert_nodes(&[LabelledNode::entity(format!("p{i}"))]).expect("upsert");
+    }
+    property_graph.clear().expect("clear");
+    assert_eq!(graph.get("ann").expect("get").len(), 600);
 }

@@ -1,7 +1,8 @@
 //! [`Db`]: the handle of an open store.
 
+use std::any::Any;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::backup::{BackupError, BackupOptions, BackupReport};
 use super::batch::WriteBatch;
@@ -46,6 +47,8 @@ pub struct Db {
 
 /// Dropped in this order: threads first, then the store is closed.
 struct Inner {
+    /// What a layer above keeps once for each store.
+    attached: OnceLock<Arc<dyn Any + Send + Sync>>,
     committer: Committer,
     maintenance: Option<Maintenance>,
     compactor: Option<Compactor>,
@@ -101,7 +104,15 @@ impl Db {
             (maintenance, compactor) = (Some(started), Some(compacting));
         }
         let committer = Committer::default();
-        Ok(Db { inner: Arc::new(Inner { committer, maintenance, compactor, core }) })
+        Ok(Db {
+            inner: Arc::new(Inner {
+                attached: OnceLock::new(),
+                committer,
+                maintenance,
+                compactor,
+                core,
+            }),
+        })
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -541,6 +552,14 @@ impl Db {
     }
 
     /// Reads everything in the store in `dir`, which stands on the same file system.
+    /// What a layer above keeps once for this store, whatever handles there are: made by the first
+    /// who asks. All must ask for the same type.
+    #[cfg_attr(not(feature = "stores"), allow(dead_code, reason = "for the layers above"))]
+    pub(crate) fn attached<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let attached = self.inner.attached.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(attached).downcast().unwrap_or_default()
+    }
+
     pub(super) fn verify_backup(
         &self,
         dir: &Path,

@@ -60,7 +60,7 @@ impl Core {
     ) -> Result<(), WriteError> {
         let need = len + END_RESERVE;
         let Some(active) = log.active.clone() else {
-            return self.rotate(log, need);
+            return self.rotate_for(log, need, only_deletes);
         };
         // Deletions may use a part of each segment that puts leave alone when no new segment can
         // be had: on a full device, deleting is what helps.
@@ -72,11 +72,18 @@ impl Core {
         {
             let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
             let target = target.min(self.options.segment_len);
-            self.extend_active(&active, target)?;
-            log.capacity = target;
+            let just_enough = log.offset + need;
+            log.capacity = match self.extend_active(&active, target) {
+                // Deletions take what there is.
+                Err(WriteError::Full(_)) if only_deletes && just_enough < target => {
+                    self.extend_active(&active, just_enough)?;
+                    just_enough
+                }
+                extended => extended.map(|()| target)?,
+            };
             return Ok(());
         }
-        self.rotate(log, need)
+        self.rotate_for(log, need, only_deletes)
     }
 
     /// Makes the file of the active segment `len` bytes long, durably, and only then notes the
@@ -96,11 +103,27 @@ impl Core {
         log: &mut MutexGuard<'_, Log>,
         need: u64,
     ) -> Result<(), WriteError> {
+        self.rotate_for(log, need, false)
+    }
+
+    /// As [`Core::rotate`]; for deletions on a full device a short segment will do.
+    fn rotate_for(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        need: u64,
+        only_deletes: bool,
+    ) -> Result<(), WriteError> {
         let (next, capacity) = {
             let mut prepared = self.prepared.lock();
             let len = SEGMENT_HEADER_LEN + need;
             if prepared.is_none() {
-                *prepared = Some(self.create_segment(self.new_segment_len(log).max(len))?);
+                let usual = self.new_segment_len(log).max(len);
+                *prepared = Some(match self.create_segment(usual) {
+                    Err(WriteError::Full(_)) if only_deletes && len < usual => {
+                        self.create_segment(len)?
+                    }
+                    made => made?,
+                });
             }
             // Segments are used in the order of their ids, so one that is too short for a large
             // record is extended, not passed over.

@@ -50,6 +50,8 @@ impl Core {
     /// Opens the store in `dir`.
     pub(super) fn open(dir: &Path, options: Options) -> Result<Arc<Core>, OpenError> {
         options.validate()?;
+        // The process may change its directory later.
+        let dir = &*options.vfs.absolute(dir);
         if !options.read_only {
             return Self::open_writer(dir, options);
         }

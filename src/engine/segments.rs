@@ -343,7 +343,11 @@ impl Segment {
     }
 
     pub(super) fn file_len(&self) -> Result<u64, IoError> {
-        self.file.len().map_err(|e| IoError::new("stat", &self.path, e))
+        match (self.file.len(), self.map()) {
+            // As for reads: what is mapped is still there.
+            (Err(e), Some(map)) if e.kind() == std::io::ErrorKind::NotFound => Ok(map.len() as u64),
+            (len, _) => len.map_err(|e| IoError::new("stat", &self.path, e)),
+        }
     }
 
     /// Reserves room so that the file has at least `len` bytes; returns its length.

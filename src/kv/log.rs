@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BoxFuture, KvBatch, KvBytes, KvError, KvStore, Value, Written, codec};
+use super::{BoxFuture, KvBatch, KvBytes, KvError, KvStore, Value, WriterLock, Written, codec};
 use crate::engine::{Db, Durability, OpenError, Options, PersistOptions, WriteBatch};
 
 /// A [`KvStore`] in the log engine: durable, and larger than memory. Clones share the store.
@@ -60,6 +60,10 @@ fn decode(collection: &str, key: &[u8], bytes: &[u8]) -> Result<Value, KvError> 
 }
 
 impl KvStore for LogKv {
+    fn writer_lock(&self) -> WriterLock {
+        WriterLock::clone(&self.db.attached())
+    }
+
     fn get(&self, collection: &str, key: &[u8]) -> Result<Option<Value>, KvError> {
         let found =
             self.db.get(collection, key).map_err(|e| KvError::read(collection, Some(key), e))?;

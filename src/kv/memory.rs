@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{BoxFuture, KvBatch, KvBytes, KvError, KvOp, KvStore, Value, Written, codec};
+use super::{
+    BoxFuture, KvBatch, KvBytes, KvError, KvOp, KvStore, Value, WriterLock, Written, codec,
+};
 use crate::engine::Durability;
 
 /// A [`KvStore`] in memory. It holds the same bytes as the log would, so that a test which passes
@@ -16,6 +18,7 @@ use crate::engine::Durability;
 pub struct MemoryKv {
     /// One lock, held for a whole batch: readers see all of it or nothing.
     collections: RwLock<BTreeMap<String, Collection>>,
+    writers: WriterLock,
 }
 
 /// Keys in a map; `order` remembers when a key came, so that a scan repeats exactly.
@@ -64,6 +67,10 @@ impl MemoryKv {
 }
 
 impl KvStore for MemoryKv {
+    fn writer_lock(&self) -> WriterLock {
+        self.writers.clone()
+    }
+
     fn get(&self, collection: &str, key: &[u8]) -> Result<Option<Value>, KvError> {
         self.with(collection, key, |bytes| {
             codec::decode(bytes).map_err(|e| KvError::decode(collection, key, e))

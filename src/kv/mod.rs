@@ -16,6 +16,7 @@ mod memory;
 mod staged;
 mod text;
 mod value;
+mod writer_lock;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,6 +30,8 @@ pub use staged::Staged;
 pub(crate) use text::TextBuilder;
 pub use text::{InvalidText, Text};
 pub use value::{BigInt, Map, Value};
+pub(crate) use writer_lock::Numberer;
+pub use writer_lock::WriterLock;
 
 use crate::engine::{BatchOp, Durability, WriteBatch};
 use crate::limits::VALUE_DEPTH_MAX;
@@ -245,6 +248,13 @@ pub trait KvStore: Send + Sync {
     /// As [`KvStore::persist`], without blocking the thread that polls.
     fn persist_async<'a>(&'a self) -> BoxFuture<'a, Result<(), KvError>> {
         self.sync_async()
+    }
+
+    /// The lock that the stores over this one share, whatever handles they stand on: the same for
+    /// all clones of a store. Default: a new one each time, so that only stores made from one
+    /// another ([`StorageContext`](crate::StorageContext), clones) know of each other's changes.
+    fn writer_lock(&self) -> WriterLock {
+        WriterLock::default()
     }
 
     /// The stored form of the value of `key` (see [`codec`]), or `None`. For large values that are

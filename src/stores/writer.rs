@@ -2,28 +2,32 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::StoreError;
 use crate::engine::Durability;
-use crate::kv::{KvStore, Staged};
+use crate::kv::{KvError, KvStore, Staged, WriterLock};
 
 /// A key-value store and the lock that those share who read, decide and write.
 #[derive(Clone)]
 pub(crate) struct Writer {
     kv: Arc<dyn KvStore>,
     /// Held while records are read and changed; never while anything waits for the device.
-    lock: Arc<Mutex<()>>,
+    lock: WriterLock,
 }
 
 impl Writer {
     pub(crate) fn new(kv: Arc<dyn KvStore>) -> Self {
-        Writer { kv, lock: Arc::default() }
+        let lock = kv.writer_lock();
+        Writer { kv, lock }
     }
 
     /// The store, to read from.
     pub(crate) fn kv(&self) -> &Arc<dyn KvStore> {
         &self.kv
+    }
+
+    /// The lock.
+    pub(crate) fn lock(&self) -> &WriterLock {
+        &self.lock
     }
 
     /// Runs `read` while nothing is changed, so that records which it reads one after another fit
@@ -32,24 +36,26 @@ impl Writer {
         &self,
         read: impl FnOnce(&dyn KvStore) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let _lock = self.lock.lock();
-        read(&*self.kv)
+        self.lock.read(|| read(&*self.kv))
     }
 
     /// Runs `change` on a view of the store that sees what it writes, and writes all of that as
-    /// one buffered batch; nothing if it fails. No other change runs at the same time, so `change`
-    /// must not call another method that changes.
+    /// one buffered batch; nothing if it fails. No other change runs at the same time; one that
+    /// `change` itself begins elsewhere is refused.
     pub(crate) fn change<T>(
         &self,
         change: impl FnOnce(&Staged) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.alone(|| self.commit(change))
+        self.alone(|| self.commit(change))?
     }
 
-    /// Runs `run` while nobody changes anything through this.
-    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> T {
-        let _lock = self.lock.lock();
-        run()
+    /// Runs `run` while nobody changes anything.
+    ///
+    /// # Errors
+    ///
+    /// If this thread is within a change already.
+    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> Result<T, KvError> {
+        self.lock.change(run)
     }
 
     fn commit<T>(

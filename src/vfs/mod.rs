@@ -75,6 +75,11 @@ pub trait Vfs: Send + Sync + 'static {
         let _ = (from, to);
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// `path` in a form that means the same wherever the process goes: the store's directory is
+    /// kept so. Default: `path` as it is.
+    fn absolute(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
     /// Makes all names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock named by `path`, creating its file if needed, and writes `note`

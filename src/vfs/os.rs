@@ -39,6 +39,11 @@ struct OsLock(#[expect(dead_code, reason = "held for its lock, released on drop"
 impl LockGuard for OsLock {}
 
 impl Vfs for OsVfs {
+    fn absolute(&self, path: &Path) -> PathBuf {
+        // Where that cannot be told, the path works as long as the process stays where it is.
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true);

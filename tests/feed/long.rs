@@ -26,6 +26,8 @@ const DIR: &str = "SILTSTONE_FEED_READER_DIR";
 struct Counts {
     /// Durable snapshots that were opened and read from end to end.
     snapshots: u64,
+    /// Opens that loaded a checkpoint.
+    checkpoints: u64,
     /// Snapshots that were dropped before they could be opened.
     dropped: u64,
     /// Values that were verified.
@@ -113,7 +115,12 @@ fn begin(dir: &Path, counts: &mut Counts) -> (Numbers, Changes) {
             }
             Err(e) => panic!("snapshot {}: {e}", newest.id),
         };
+        // What a checkpoint has loaded is looked at after its files were compacted away.
+        std::thread::sleep(Duration::from_millis(30));
         let numbers = read(&snapshot, counts);
+        let report = db.check().unwrap();
+        assert!(report.is_ok(), "beside the writer: {report:?}");
+        counts.checkpoints += u64::from(db.recovery_report().checkpoint.is_some());
         counts.snapshots += 1;
         match db.changes_since(newest.seqno) {
             Ok(changes) => return (numbers, changes),
@@ -217,6 +224,7 @@ fn a_process_reads_along() {
     say!("feed beside a writer: SILTSTONE_SEED={seed}");
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new().segment_len(64 << 10).retention(Retention::count(4));
+    let options = options.checkpoint_every(64 << 10);
     let db = options.open(dir.path().join("store")).unwrap();
     let mut child = spawn(dir.path());
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -232,7 +240,9 @@ fn a_process_reads_along() {
     let reader = std::fs::read_to_string(dir.path().join("reader")).unwrap();
     assert!(reader == lines.join("\n"), "seed {seed}: the reader ended elsewhere");
     let counts = std::fs::read_to_string(dir.path().join("counts")).unwrap();
-    assert!(runs > 0 && !counts.contains("snapshots: 0"), "{runs} compactions, {counts}");
+    for zero in ["snapshots: 0", "checkpoints: 0"] {
+        assert!(runs > 0 && !counts.contains(zero), "{runs} compactions, {counts}");
+    }
     say!(
         "feed beside a writer: {seconds} s, {batches} batches written, {runs} compactions, \
          {} segments compacted, the reader: {counts}, equal at the end",

@@ -41,8 +41,8 @@ use std::time::Instant;
 use super::Outcome;
 use super::failure::{Failure, warn};
 use super::output::{Output, plural};
-use super::snapshots::persist_options;
-use crate::engine::{Db, Durability};
+use super::snapshots::{keeping_all, persist_unnamed};
+use crate::engine::Durability;
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
 
@@ -166,7 +166,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         return Err(Failure::new("--batch and --jobs must be at least 1"));
     }
     let walked = walk::walk(&args.paths, &args.store, args.no_ignore)?;
-    let db = Db::open(&args.store)?;
+    let db = keeping_all().open(&args.store)?;
     let kv = LogKv::new(db.clone());
     let store = DocumentStore::new(Arc::new(kv));
     let strategy = match args.strategy {
@@ -212,7 +212,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     // A run that has written nothing leaves no snapshot of its own.
     let persisted = match db.stats().appended_bytes {
         0 => db.sync(),
-        _ => db.persist_with(persist_options(None)).map(drop),
+        _ => persist_unnamed(&db),
     };
     let report = Report {
         counts,

@@ -18,7 +18,10 @@ impl Db {
     /// Makes the store in `dir` a backup of the durable snapshot `id`: it opens with the state of
     /// that snapshot. `dir` must be new, or hold an earlier backup made by [`Db::backup_to`]; what
     /// this leaves there is a store of its own, and no target for another backup. The sequence
-    /// number in the report is that after the backup's last record.
+    /// number in the report is the snapshot's.
+    ///
+    /// If the process is killed meanwhile, the target may be a store of the newest state instead:
+    /// remove it and begin anew.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,9 +59,10 @@ impl Db {
             .compaction(CompactionOptions::manual())
             .create(false);
         let target = target.open(dir)?;
+        let seqno = target.snapshots().iter().find(|s| s.id == id).map_or(0, |s| s.seqno);
         let rollback = target.rollback_to(id)?;
         target.drop_snapshot(rollback.undo.id)?;
-        report.seqno = target.stats().next_seqno;
+        report.seqno = seqno;
         target.close().map_err(SnapshotError::Write)?;
         if options.verify {
             self.verify_backup(dir, &options)?;

@@ -270,6 +270,8 @@ impl Core {
     /// Compacts what is worth it, until nothing is. Called by the compaction thread, or by writers
     /// if there is none.
     pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
+        // Before there is work: under a steady stream of writes there always is.
+        self.keep_reserve();
         let mut barren = 0;
         while let Some(run) = self.compact_once(false, choose)? {
             // Where counters mislead the plan, compaction must not go on for ever: it has another
@@ -313,6 +315,7 @@ impl Core {
             match run {
                 Some(run) => {
                     total.add(&run);
+                    total.failure = run.failure.clone().or(total.failure);
                     if run.segments_in < planned.len() as u64 {
                         // Not all of them: those that are still there have their turn again.
                         done.retain(|id| !planned.contains(id));
@@ -378,11 +381,13 @@ impl Core {
             Failure::Damaged(e) => e.to_string(),
             Failure::Write(e) => e.to_string(),
         };
-        self.compaction.done.lock().failure = Some(what);
+        self.compaction.done.lock().failure = Some(what.clone());
         match failure {
             Failure::Write(e) => Err(e),
             // Left alone from now on: another plan may go on with the others.
-            Failure::Damaged(_) => Ok(Some(CompactionReport::default())),
+            Failure::Damaged(_) => {
+                Ok(Some(CompactionReport { failure: Some(what), ..CompactionReport::default() }))
+            }
             Failure::Cancelled => Ok(None),
         }
     }
@@ -429,14 +434,22 @@ impl Core {
     fn keep_reserve(&self) {
         let log_bytes: u64 = self.segments.all().iter().map(|s| s.end()).sum();
         let len = (log_bytes / RESERVE_SHARE).min(RESERVE_LEN_MAX).min(self.options.segment_len);
-        if len < RESERVE_LEN_MIN || log_bytes < 4 * self.options.segment_len {
+        // Whoever closes the store has given up the directory, or is about to.
+        if len < RESERVE_LEN_MIN || self.compaction.is_stopped() {
             return;
         }
         let path = self.dir.join(RESERVE_NAME);
-        if let Ok(file) = self.options.vfs.open(&path, OpenMode::CreateNew)
-            && file.allocate(len).is_err()
+        let vfs = &self.options.vfs;
+        if let Ok(file) = vfs.open(&path, OpenMode::CreateNew) {
+            if file.allocate(len).is_err() {
+                let _ = vfs.remove(&path);
+            }
+        } else if let Ok(file) = vfs.open(&path, OpenMode::ReadWrite)
+            && let Ok(now) = file.len()
+            && now + now / 2 < len
         {
-            let _ = self.options.vfs.remove(&path);
+            // It grows with the store, in steps. What cannot be had leaves it as it was.
+            let _ = file.allocate(len);
         }
     }
 

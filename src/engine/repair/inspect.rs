@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::check::Defect;
 use super::kind_of;
 use super::report::{RecordKind, RepairError};
-use super::survey::{Condition, Found, Survey, read_file, survey};
+use super::survey::{Condition, Found, Survey, read_file, survey_beside};
 use crate::format::hint::hash_seed;
 use crate::format::record::{FrameKind, Record};
 use crate::format::salvage::{self, Known, Piece};
@@ -149,7 +149,7 @@ pub struct InspectedRecord {
 ///
 /// [`RepairError::Io`], [`RepairError::Missing`], [`RepairError::Version`]. Damage is no error.
 pub fn inspect(vfs: &dyn Vfs, dir: impl AsRef<Path>) -> Result<Inspection, RepairError> {
-    let survey = survey(vfs, dir.as_ref(), &|_, _| ())?;
+    let survey = survey_beside(vfs, dir.as_ref(), &|_, _| ())?;
     let segments = survey.segments.iter().map(|found| InspectedSegment {
         id: found.id,
         file: found.path.clone(),
@@ -186,7 +186,7 @@ pub fn inspect_segment(
     dir: impl AsRef<Path>,
     id: u64,
 ) -> Result<Option<Vec<Item>>, RepairError> {
-    let survey = survey(vfs, dir.as_ref(), &|_, _| ())?;
+    let survey = survey_beside(vfs, dir.as_ref(), &|_, _| ())?;
     let Some(found) = survey.segments.iter().find(|found| found.id == id) else {
         return Ok(None);
     };

@@ -34,9 +34,12 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use super::check::CheckOptions;
+use super::core::Core;
 use super::db::Db;
+use super::error::Corruption;
 use super::open::take_lock;
 use super::options::Options;
+use crate::format::checkpoint;
 use crate::format::record::Kind;
 
 pub use inspect::{InspectedRecord, InspectedSegment, Inspection, Item, inspect, inspect_segment};
@@ -89,18 +92,50 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
         return Err(RepairError::Missing { dir: dir.to_owned() });
     }
     let _lock = if options.dry_run { None } else { Some(take_lock(vfs, dir)?) };
-    let survey = survey::survey(vfs, dir, &|done, of| options.tell(false, done, of))?;
+    let tell = |done, of| options.tell(false, done, of);
+    let survey = match options.dry_run {
+        true => survey::survey_beside(vfs, dir, &tell)?,
+        false => survey::survey(vfs, dir, &tell)?,
+    };
     let mut plan = plan::plan(dir, options, survey)?;
     if planted!(RepairKeepsQuiet) {
         plan.report.lost.clear();
         plan.report.lost_ranges.clear();
     }
-    if options.dry_run || !plan.report.is_changed {
+    if !plan.report.is_changed {
+        look_at_checkpoint(dir, options, &mut plan.report)?;
+        return Ok(plan.report);
+    }
+    if options.dry_run {
         return Ok(plan.report);
     }
     let report = write::carry_out(vfs, dir, plan)?;
     prove(dir, options, &report)?;
     Ok(report)
+}
+
+/// Removes a checkpoint that is damaged from a store that is whole otherwise. An open has no use
+/// for it, and a check would name it for ever.
+fn look_at_checkpoint(
+    dir: &Path,
+    options: &RepairOptions,
+    report: &mut RepairReport,
+) -> Result<(), RepairError> {
+    let open = Options::new().vfs(options.vfs.clone()).read_only(true).create(false);
+    // What does not open is another matter, and not one of the checkpoint.
+    let Ok(core) = Core::open(dir, open.open_threads(1)) else { return Ok(()) };
+    let found = core.verify_checkpoint(|_| Ok::<(), std::convert::Infallible>(()));
+    let Ok(Some((offset, what))) = found else { return Ok(()) };
+    let file = dir.join(checkpoint::FILE_NAME);
+    let what = format!("{what}; no record is lost by it");
+    report.damage.push(Corruption { file: file.clone(), offset, what }.into());
+    report.is_changed = true;
+    if !options.dry_run {
+        write::remove(&*options.vfs, &file)?;
+        options.vfs.sync_dir(dir).map_err(RepairError::io("sync directory", dir))?;
+        report.replaced.push(file);
+    }
+    Ok(())
 }
 
 /// Opens the repaired store and checks it.

@@ -111,6 +111,30 @@ type Header = Result<(SegmentHeader, u32), HeaderError>;
 /// Is told how many bytes of how many were read.
 type Tell<'a> = &'a dyn Fn(u64, u64);
 
+/// How often a store is looked through anew because a writer has changed it meanwhile.
+const UNSETTLED_MAX: u32 = 20;
+
+/// As [`survey`], for those who hold no lock: a writer beside them may list and remove segments
+/// while they look, which would seem to be damage.
+pub(super) fn survey_beside(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    tell: Tell<'_>,
+) -> Result<Survey, RepairError> {
+    let path = dir.join(FILE_NAME);
+    let mut before = read_file(vfs, &path)?;
+    let mut tries = 0;
+    loop {
+        let found = survey(vfs, dir, tell);
+        let after = read_file(vfs, &path)?;
+        tries += 1;
+        if before == after || tries == UNSETTLED_MAX {
+            return found;
+        }
+        before = after;
+    }
+}
+
 /// Reads the whole store in `dir`.
 pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey, RepairError> {
     let path = dir.join(FILE_NAME);

@@ -83,7 +83,7 @@ pub(super) fn carry_out(
     Ok(plan.report)
 }
 
-fn remove(vfs: &dyn Vfs, path: &Path) -> Result<(), RepairError> {
+pub(super) fn remove(vfs: &dyn Vfs, path: &Path) -> Result<(), RepairError> {
     match vfs.remove(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(RepairError::io("remove", path)(e))

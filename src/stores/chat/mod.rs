@@ -46,8 +46,8 @@ const READ_AT_ONCE: usize = 256;
 /// Where LlamaIndex raises `IndexError` for a position that is not there, or takes a negative one
 /// as counted from the end, deleting gives `None`, as newer versions of it do.
 ///
-/// Clones share one store. Use one store (and its clones) for a namespace: two made separately do
-/// not know of each other's lock.
+/// Clones share one store; so do others made over the same key-value store, if that has a
+/// [`writer_lock`](KvStore::writer_lock) of its own, as ours have.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -79,8 +79,8 @@ pub struct ChatRow {
 /// Messages are ordered by timestamp. The library reads no clock: [`ChatQueue::add_message`] takes
 /// the number after the latest that the store has seen, [`ChatQueue::add_message_at`] is told one.
 ///
-/// Clones share one store. Use one store (and its clones) for a namespace: two made separately do
-/// not know of each other's lock.
+/// Clones share one store; so do others made over the same key-value store, if that has a
+/// [`writer_lock`](KvStore::writer_lock) of its own, as ours have.
 ///
 /// ```
 /// use std::sync::Arc;

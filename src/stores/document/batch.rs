@@ -183,19 +183,20 @@ impl DocumentBatch {
                 "a change could only be added in part, so the batch cannot be committed".into(),
             ));
         }
-        let Inner { kv, names, numbers } = &*self.store.inner;
-        let mut numbers = numbers.lock();
-        let mut txn = Txn::new(&**kv, names, *numbers)?;
-        let mut found = true;
-        for change in self.changes {
-            found = change.apply(&mut txn)?;
-        }
-        let used = txn.finish(&mut self.kv)?;
-        if !self.kv.is_empty() {
-            kv.write(self.kv, Durability::Buffered)?;
-        }
-        *numbers = Some(used);
-        drop(numbers);
+        let Inner { kv, names, .. } = &*self.store.inner;
+        let found = self.store.change(|numbers| {
+            let mut txn = Txn::new(&**kv, names, *numbers)?;
+            let mut found = true;
+            for change in self.changes {
+                found = change.apply(&mut txn)?;
+            }
+            let used = txn.finish(&mut self.kv)?;
+            if !self.kv.is_empty() {
+                kv.write(self.kv, Durability::Buffered)?;
+            }
+            *numbers = Some(used);
+            Ok(found)
+        })?;
         Ok((self.store, found))
     }
 

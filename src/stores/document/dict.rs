@@ -49,7 +49,7 @@ impl DocumentStore {
     ///
     /// [`StoreError::Dict`] if the dictionary is no such thing: nothing was changed.
     pub fn load_dict(&self, dict: &Value) -> Result<(), StoreError> {
-        let Inner { kv, names, numbers } = &*self.inner;
+        let Inner { kv, names, .. } = &*self.inner;
         let empty = Map::new();
         let collection = |name: &str| match dict.get(name) {
             None => Ok(&empty),
@@ -66,35 +66,36 @@ impl DocumentStore {
         for (id, node) in collection(&names.data)?.iter() {
             batch.put(&names.data, id.as_bytes(), node)?;
         }
-        let mut numbers = numbers.lock();
-        let mut txn = Txn::new(&**kv, names, *numbers)?;
-        let mut members = list_members(&mut txn, names, collection(&names.ref_docs)?)?;
-        for (id, record) in collection(&names.metadata)?.iter() {
-            let Value::Map(record) = record else {
-                return Err(bad(&names.metadata, Some(id), "is no dictionary"));
-            };
-            let mut record = record.clone();
-            if let Some(Value::Text(ref_doc_id)) = record.get("ref_doc_id") {
-                let chunk = members.remove(&(ref_doc_id.clone(), id.clone()));
-                if let Some(chunk) = chunk {
-                    record.set("#chunk", chunk);
+        self.change(|numbers| {
+            let mut txn = Txn::new(&**kv, names, *numbers)?;
+            let mut members = list_members(&mut txn, names, collection(&names.ref_docs)?)?;
+            for (id, record) in collection(&names.metadata)?.iter() {
+                let Value::Map(record) = record else {
+                    return Err(bad(&names.metadata, Some(id), "is no dictionary"));
+                };
+                let mut record = record.clone();
+                if let Some(Value::Text(ref_doc_id)) = record.get("ref_doc_id") {
+                    let chunk = members.remove(&(ref_doc_id.clone(), id.clone()));
+                    if let Some(chunk) = chunk {
+                        record.set("#chunk", chunk);
+                    }
+                }
+                record.set("#order", txn.number());
+                txn.set_metadata(id, Some(record));
+            }
+            for ((ref_doc_id, _), _) in members {
+                if let Some(mut ref_doc) = txn.take_ref_doc(&ref_doc_id)? {
+                    ref_doc.stale += 1;
+                    ref_doc.changed = true;
+                    txn.put_ref_doc(&ref_doc_id, ref_doc);
                 }
             }
-            record.set("#order", txn.number());
-            txn.set_metadata(id, Some(record));
-        }
-        for ((ref_doc_id, _), _) in members {
-            if let Some(mut ref_doc) = txn.take_ref_doc(&ref_doc_id)? {
-                ref_doc.stale += 1;
-                ref_doc.changed = true;
-                txn.put_ref_doc(&ref_doc_id, ref_doc);
-            }
-        }
-        txn.renew_counter();
-        let used = txn.finish(&mut batch)?;
-        kv.write(batch, Durability::Buffered)?;
-        *numbers = Some(used);
-        Ok(())
+            txn.renew_counter();
+            let used = txn.finish(&mut batch)?;
+            kv.write(batch, Durability::Buffered)?;
+            *numbers = Some(used);
+            Ok(())
+        })
     }
 }
 

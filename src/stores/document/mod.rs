@@ -41,8 +41,8 @@
 //! Each call that writes, and each [`DocumentBatch`], is one atomic batch over all collections.
 //! Nodes are encoded before the store's lock is taken; under it the bookkeeping is read and the
 //! batch handed to the key-value store; it is released before anything waits for the device, so
-//! that many threads share one sync. Use one [`DocumentStore`] (and its clones) for a namespace:
-//! two made separately do not know of each other's lock.
+//! that many threads share one sync. The lock is that of the key-value store
+//! ([`KvStore::writer_lock`]), so handles that were made separately do each other no harm.
 
 mod batch;
 mod dict;
@@ -59,8 +59,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::Durability;
-use crate::kv::{KvStore, Map, Text, Value};
-use crate::stores::StoreError;
+use crate::kv::{KvError, KvStore, Map, Numberer, Text, Value, WriterLock};
+use crate::stores::{StoreError, Writer};
 
 pub use batch::DocumentBatch;
 
@@ -96,7 +96,10 @@ struct Inner {
     kv: Arc<dyn KvStore>,
     names: Names,
     /// Held while bookkeeping is read, changed and handed to `kv`; never while a sync runs.
+    lock: WriterLock,
+    /// Locked within `lock` only.
     numbers: Mutex<Option<Numbers>>,
+    numberer: Numberer,
 }
 
 /// The collections of a store.
@@ -228,12 +231,32 @@ impl DocumentStore {
 
     /// Runs `run` while nobody changes this store through its handles; it may be changed below
     /// them.
-    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> T {
-        let mut numbers = self.inner.numbers.lock();
-        let done = run();
-        // Given out by others, perhaps: to be read again.
-        *numbers = None;
-        done
+    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> Result<T, KvError> {
+        let Inner { lock, numbers, .. } = &*self.inner;
+        let run = || {
+            let done = run();
+            // Given out by others, perhaps: to be read again.
+            *numbers.lock() = None;
+            done
+        };
+        // Whoever changes several stores has the lock already, if theirs is the same.
+        if lock.is_changing() { Ok(run()) } else { lock.change(run) }
+    }
+
+    /// Runs `change` with the numbers that are known to be free, while nobody else changes the
+    /// store; it leaves those that are free afterwards.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Option<Numbers>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Inner { lock, names, numbers, numberer, .. } = &*self.inner;
+        lock.change(|| {
+            let mut numbers = numbers.lock();
+            if !lock.numbers_on(&names.metadata, numberer) {
+                *numbers = None;
+            }
+            change(&mut numbers)
+        })?
     }
 
     /// The key-value store below.
@@ -243,8 +266,7 @@ impl DocumentStore {
 
     /// The same collections in another key-value store, such as one laid over this one's.
     pub(crate) fn over(&self, kv: Arc<dyn KvStore>) -> Self {
-        let names = self.inner.names.clone();
-        DocumentStore { inner: Arc::new(Inner { kv, names, numbers: Mutex::new(None) }) }
+        DocumentStore::from_parts(kv, self.inner.names.clone())
     }
 
     fn from_names(kv: Arc<dyn KvStore>, options: &DocumentStoreOptions) -> Self {
@@ -261,7 +283,23 @@ impl DocumentStore {
             chunks: format!("{ref_docs}.nodes"),
             ref_docs,
         };
-        DocumentStore { inner: Arc::new(Inner { kv, names, numbers: Mutex::new(None) }) }
+        DocumentStore::from_parts(kv, names)
+    }
+
+    fn from_parts(kv: Arc<dyn KvStore>, names: Names) -> Self {
+        let lock = kv.writer_lock();
+        let numberer = Numberer::new();
+        let inner = Inner { kv, names, lock, numbers: Mutex::new(None), numberer };
+        DocumentStore { inner: Arc::new(inner) }
+    }
+
+    /// The store in the default namespace, with a lock that other stores share.
+    pub(crate) fn from_writer(writer: &Writer) -> Self {
+        let store = DocumentStore::new(writer.kv().clone());
+        let Some(inner) = Arc::into_inner(store.inner) else {
+            return DocumentStore::new(writer.kv().clone());
+        };
+        DocumentStore { inner: Arc::new(Inner { lock: writer.lock().clone(), ..inner }) }
     }
 }
 

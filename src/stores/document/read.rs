@@ -159,11 +159,12 @@ impl DocumentStore {
             _ => {}
         }
         // Several records: read them while nobody changes them, so that they fit together.
-        let numbers = self.inner.numbers.lock();
-        let mut txn = Txn::new(&*self.inner.kv, names, *numbers)?;
-        let Some(ref_doc) = txn.take_ref_doc(id)? else { return Ok(None) };
-        let node_ids = txn.node_ids(id, &ref_doc)?;
-        Ok(Some(RefDocInfo { node_ids, metadata: ref_doc.metadata }))
+        self.inner.lock.read(|| {
+            let mut txn = Txn::new(&*self.inner.kv, names, *self.inner.numbers.lock())?;
+            let Some(ref_doc) = txn.take_ref_doc(id)? else { return Ok(None) };
+            let node_ids = txn.node_ids(id, &ref_doc)?;
+            Ok(Some(RefDocInfo { node_ids, metadata: ref_doc.metadata }))
+        })
     }
 
     /// The nodes of every ref doc.

@@ -31,15 +31,16 @@ impl RefDocInfo {
 impl DocumentStore {
     /// Removes everything from the store.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
-        let Inner { kv, names, numbers } = &*self.inner;
-        let mut numbers = numbers.lock();
-        let mut batch = KvBatch::new();
-        for name in [&names.data, &names.metadata, &names.ref_docs, &names.chunks] {
-            batch.clear(name)?;
-        }
-        kv.write(batch, Durability::Buffered)?;
-        *numbers = None;
-        Ok(())
+        let Inner { kv, names, .. } = &*self.inner;
+        self.change(|numbers| {
+            let mut batch = KvBatch::new();
+            for name in [&names.data, &names.metadata, &names.ref_docs, &names.chunks] {
+                batch.clear(name)?;
+            }
+            kv.write(batch, Durability::Buffered)?;
+            *numbers = None;
+            Ok(())
+        })
     }
 
     /// True if the store holds nothing at all.
@@ -106,15 +107,16 @@ impl DocumentStore {
         &self,
         change: impl FnOnce(&mut Txn<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let Inner { kv, names, numbers } = &*self.inner;
-        let mut numbers = numbers.lock();
-        let mut txn = Txn::new(&**kv, names, *numbers)?;
-        change(&mut txn)?;
-        let mut batch = KvBatch::new();
-        let used = txn.finish(&mut batch)?;
-        kv.write(batch, Durability::Buffered)?;
-        *numbers = Some(used);
-        Ok(())
+        let Inner { kv, names, .. } = &*self.inner;
+        self.change(|numbers| {
+            let mut txn = Txn::new(&**kv, names, *numbers)?;
+            change(&mut txn)?;
+            let mut batch = KvBatch::new();
+            let used = txn.finish(&mut batch)?;
+            kv.write(batch, Durability::Buffered)?;
+            *numbers = Some(used);
+            Ok(())
+        })
     }
 
     /// Calls `visit` with every node's record as it is stored.

@@ -24,7 +24,7 @@ impl GraphStore {
     ) -> Result<(), StoreError> {
         let mut position = 0;
         loop {
-            let page = self.writer.change(|kv| self.subjects(kv, position, PAGE_LEN))?;
+            let page = self.writer.read(|kv| self.subjects(kv, position, PAGE_LEN))?;
             let last = page.len() < PAGE_LEN;
             position += page.len() as u64;
             page.into_iter().try_for_each(&mut *visit)?;
@@ -47,7 +47,7 @@ impl GraphStore {
     ) -> Result<(), StoreError> {
         let mut position = 0;
         loop {
-            let page = self.writer.change(|kv| self.edges(kv, subj, position, PAGE_LEN))?;
+            let page = self.writer.read(|kv| self.edges(kv, subj, position, PAGE_LEN))?;
             let last = page.len() < PAGE_LEN;
             position += page.len() as u64;
             page.into_iter().try_for_each(|(rel, obj)| visit(rel, obj))?;
@@ -94,7 +94,7 @@ impl GraphStore {
     ///
     /// As [`GraphStore::get`].
     pub fn to_dict(&self) -> Result<Value, StoreError> {
-        self.writer.change(|kv| {
+        self.writer.read(|kv| {
             let mut graph = Map::new();
             for subj in self.subjects(kv, 0, usize::MAX)? {
                 let edges = self.edges(kv, &subj, 0, usize::MAX)?.into_iter();

@@ -7,7 +7,7 @@
 //! ```text
 //! collection             key                 value
 //! graph_store/subjects   subject             {edges: head of its list, #order: handle}
-//! graph_store/lists      see List            chunks of the subjects' lists, items [rel, obj]
+//! graph_store/edge_lists see List            chunks of the subjects' lists, items [rel, obj]
 //! graph_store/order      see List            all subjects in the order of insertion
 //! graph_store/edges      subject, rel, obj   handle of the edge in its subject's list
 //! ```
@@ -105,7 +105,7 @@ impl GraphStore {
         let name = |suffix| format!("{namespace}/{suffix}");
         let names = Names {
             subjects: name("subjects"),
-            lists: name("lists"),
+            lists: name("edge_lists"),
             order: name("order"),
             edges: name("edges"),
         };
@@ -167,7 +167,7 @@ impl GraphStore {
     /// damaged.
     pub fn get(&self, subj: impl Into<Text>) -> Result<Vec<(Text, Text)>, StoreError> {
         let subj = subj.into();
-        self.writer.change(|kv| self.edges(kv, &subj, 0, usize::MAX))
+        self.writer.read(|kv| self.edges(kv, &subj, 0, usize::MAX))
     }
 
     /// True if the triplet is there.

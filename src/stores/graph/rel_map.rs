@@ -62,7 +62,7 @@ impl GraphStore {
         depth: i64,
         limit: i64,
     ) -> Result<Vec<(Text, Vec<TextTriplet>)>, StoreError> {
-        self.writer.change(|kv| {
+        self.writer.read(|kv| {
             let mut map = RelMap { store: self, kv, depth, limit, len: 0, entries: Vec::new() };
             match subjs {
                 Some(subjs) => {

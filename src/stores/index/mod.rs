@@ -50,8 +50,8 @@ use stored::Head;
 
 /// Stores index structs: what an index knows of its nodes.
 ///
-/// Clones share one store. Use one store (and its clones) for a namespace: two made separately do
-/// not know of each other's lock.
+/// Clones share one store; so do others made over the same key-value store, if that has a
+/// [`writer_lock`](KvStore::writer_lock) of its own, as ours have.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -192,7 +192,8 @@ impl IndexStore {
 
     /// Changes the struct stored under `id` in one atomic batch, or not at all if `edit` fails.
     /// Each method of [`StructMethods`] that changes a node costs the same whatever the size of
-    /// the struct. `edit` must not call the store.
+    /// the struct. `edit` may read other stores; a
+    /// change of one that it begins is refused.
     ///
     /// # Errors
     ///

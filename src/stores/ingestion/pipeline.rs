@@ -254,7 +254,7 @@ impl IngestionPipeline {
                 staged.commit(Durability::Buffered)?;
                 Ok(())
             })
-        })
+        })??
     }
 }
 
