@@ -1,6 +1,7 @@
 //! The file of `json.dumps(StorageContext.to_dict())`: every store of a context under its name.
 
 use super::error::Stop;
+use super::keyvalue::Holds;
 use super::load::{Json, Load, shown};
 use super::{graph, keyvalue, property_graph, vectors};
 use crate::kv::Value;
@@ -21,7 +22,8 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
             continue;
         }
         match name.as_str().unwrap_or_default() {
-            "doc_store" | "index_store" => keyvalue::walk(json, load)?,
+            "doc_store" => keyvalue::walk(json, load, Holds::Anything)?,
+            "index_store" => keyvalue::walk(json, load, Holds::Structs)?,
             "graph_store" => graph::walk(json, load)?,
             "property_graph_store" => property_graph::walk(json, load)?,
             "vector_store" => {

@@ -1,22 +1,22 @@
 //! The export: the files that `StorageContext.persist` writes, and those of chat stores and caches.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
 use super::chat;
+use super::contents::Contents;
 use super::error::TransferError;
 use super::files::{FileNames, Target};
 use super::graph;
 use super::keyvalue;
-use super::kinds::{NAMESPACE_SEPARATOR, QUEUES, Records, is_internal};
+use super::kinds::NAMESPACE_SEPARATOR;
 use super::property_graph;
 use super::report::Ignored;
 use super::space::Space;
 use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
-use crate::kv::{KvError, KvStore, Text, Value};
+use crate::kv::{KvStore, Text, Value};
 use crate::stores::{Registry, StoreError, has_property_graph};
 
 /// What an export wrote.
@@ -58,8 +58,7 @@ pub fn export(
     names: &FileNames,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ExportReport, TransferError> {
-    let collections = kv.collections().map_err(|e| TransferError::Read(e.into()))?;
-    let contents = Contents::of(&**kv, &collections).map_err(|e| TransferError::Read(e.into()))?;
+    let contents = Contents::of(&**kv).map_err(|e| TransferError::Read(e.into()))?;
     let total = contents.records;
     let mut export = Export { kv, target, progress, total, done: 0, report: <_>::default() };
     export.file(&names.docstore, Style::Python, |out| keyvalue::write(out, &contents))?;
@@ -87,52 +86,6 @@ pub fn export(
     let failed = |source| TransferError::Write { file: String::new(), source };
     target.commit().map_err(failed)?;
     Ok(report)
-}
-
-/// What a store holds, by the collections that are there.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
-    /// Document stores, and collections of no store.
-    pub(super) key_value: BTreeSet<Space>,
-    /// Collections of ingestion caches.
-    pub(super) caches: BTreeSet<String>,
-    left_out: Vec<Ignored>,
-    /// How many records there are, about.
-    records: u64,
-}
-
-impl Contents {
-    fn of(kv: &dyn KvStore, collections: &[(String, u64)]) -> Result<Contents, KvError> {
-        let mut contents = Contents::default();
-        for (name, len) in collections.iter().filter(|(_, len)| *len > 0) {
-            contents.records += len;
-            let space = match Records::of(&name.as_str().into()) {
-                Records::Data(ns) if keyvalue::holds_structs(kv, &ns)? => Space::Structs(ns),
-                Records::Data(ns) | Records::Metadata(ns) | Records::RefDocs(ns) => {
-                    Space::Documents(ns)
-                }
-                Records::Other if name.starts_with(QUEUES) => {
-                    let why = "LlamaIndex keeps queues of messages in a database".to_owned();
-                    contents.left_out.push(Ignored { name: name.clone(), why });
-                    continue;
-                }
-                Records::Other if is_internal(name) => continue,
-                Records::Other if keyvalue::has_key_of_no_text(kv, name)? => {
-                    // Those of graphs in other namespaces than the default.
-                    let why = "a key of it is no text, as JSON needs it".to_owned();
-                    contents.left_out.push(Ignored { name: name.clone(), why });
-                    continue;
-                }
-                Records::Other if keyvalue::holds_cache(kv, name)? => {
-                    contents.caches.insert(name.clone());
-                    continue;
-                }
-                Records::Other => Space::Collection(name.clone()),
-            };
-            contents.key_value.insert(space);
-        }
-        Ok(contents)
-    }
 }
 
 struct Export<'a> {

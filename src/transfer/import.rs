@@ -7,7 +7,7 @@ use super::context;
 use super::error::{Left, Stop, TransferError};
 use super::files::{FileEntry, FileNames, Source};
 use super::graph;
-use super::keyvalue;
+use super::keyvalue::{self, Holds};
 use super::kinds::FileKind;
 use super::load::{Claims, Json, Learned, Load, Progress, Walk};
 use super::marker::Marker;
@@ -358,7 +358,8 @@ fn kind_of(
 
 fn walk_kind(kind: &FileKind, json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
     match kind {
-        FileKind::KeyValue => keyvalue::walk(json, load),
+        FileKind::KeyValue => keyvalue::walk(json, load, Holds::Anything),
+        FileKind::Structs => keyvalue::walk(json, load, Holds::Structs),
         FileKind::Graph => graph::walk(json, load),
         FileKind::PropertyGraph => property_graph::walk(json, load),
         FileKind::Vectors(namespace) => vectors::walk(json, load, namespace, &[]),

@@ -1,24 +1,34 @@
 //! The files of `SimpleKVStore`: `{collection: {key: record}}`. Document stores of any number of
 //! namespaces, index stores, ingestion caches; collections of no store are kept as they are.
 
+use super::contents::{Contents, hash_record};
 use super::error::Stop;
-use super::export::{Contents, Failed, Out};
+use super::export::{Failed, Out};
 use super::kinds::{Records, is_internal};
 use super::load::{Json, Load, is_struct, of, shown};
 use super::space::{Space, documents, structs};
-use crate::kv::{KvError, KvStore, Map, Text, Value};
-use crate::stores::RefDocInfo;
+use crate::kv::{KvError, Map, Text, Value};
+use crate::model::NodeKind;
+use crate::stores::{DocumentStore, DocumentStoreOptions, RefDocInfo, StructKind};
 
 /// The namespace of an index store that was given none.
 const INDEX_NAMESPACE: &str = "index_store";
-/// The collection of an ingestion cache that was given no other.
-const CACHE: &str = "llama_cache";
+const NO_STRUCT: &str = "is no index struct";
+
+/// What a file may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Anything.
+    Anything,
+    /// Index structs: the file of an index store.
+    Structs,
+}
 
 /// Walks through the file.
 ///
 /// Ref docs wait for the hashes of their nodes, which say where in the list they stand: they are
 /// taken in a second walk if they come first.
-pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
+pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>, holds: Holds) -> Result<(), Stop> {
     if !load.enter(json, "the file")? {
         return Ok(());
     }
@@ -36,7 +46,13 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
             continue;
         }
         match Records::of(&name) {
-            Records::Data(namespace) => data(json, load, &collection, &namespace)?,
+            Records::Data(namespace) => data(json, load, &collection, &namespace, holds)?,
+            Records::Metadata(_) | Records::RefDocs(_) if holds == Holds::Structs => {
+                while let Some(key) = json.key()? {
+                    json.skip()?;
+                    load.bad(json, || of(&collection, &key, NO_STRUCT))?;
+                }
+            }
             Records::Metadata(namespace) => {
                 load.learned.needs_second |= ref_docs_seen;
                 metadata(json, load, &collection, &namespace)?;
@@ -49,6 +65,10 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
                 load.claim(Space::Collection(collection.clone()))?;
                 while let Some(key) = json.key()? {
                     let record = json.value()?;
+                    if holds == Holds::Structs && !is_struct(&record) {
+                        load.bad(json, || of(&collection, &key, NO_STRUCT))?;
+                        continue;
+                    }
                     other(json, load, &collection, &key, &record)?;
                 }
             }
@@ -63,14 +83,18 @@ fn data(
     load: &mut Load<'_>,
     collection: &str,
     namespace: &str,
+    holds: Holds,
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
-    load.claim(match namespace {
-        INDEX_NAMESPACE => Space::Structs(namespace.to_owned()),
-        _ => Space::Documents(namespace.to_owned()),
-    })?;
+    let space = |of_structs| match of_structs {
+        true => Space::Structs(namespace.to_owned()),
+        false => Space::Documents(namespace.to_owned()),
+    };
     // A collection holds the ones or the others: they are kept differently.
-    let mut kind = (namespace == INDEX_NAMESPACE).then_some(true);
+    let mut kind = (namespace == INDEX_NAMESPACE || holds == Holds::Structs).then_some(true);
+    if kind == Some(true) {
+        load.claim(space(true))?;
+    }
     while let Some(id) = json.key()? {
         let record = json.value()?;
         if record.as_map().is_none() {
@@ -78,13 +102,19 @@ fn data(
             continue;
         }
         let found = is_struct(&record);
+        if kind != Some(true) && !is_node(&record) && !is_known_struct(&record) {
+            load.bad(json, || of(collection, &id, "has no type that LlamaIndex knows"))?;
+            continue;
+        }
+        if kind.is_none() {
+            load.claim(space(found))?;
+        }
         if *kind.get_or_insert(found) != found {
-            let what = if found { "an index struct among nodes" } else { "no index struct" };
-            load.bad(json, || of(collection, &id, &format!("is {what}")))?;
+            let what = if found { "is an index struct among nodes" } else { NO_STRUCT };
+            load.bad(json, || of(collection, &id, what))?;
             continue;
         }
         if found {
-            load.claim(Space::Structs(namespace.to_owned()))?;
             index_struct(json, load, collection, namespace, &id, &record)?;
             continue;
         }
@@ -97,7 +127,19 @@ fn data(
         }
         load.taken(json)?;
     }
-    Ok(())
+    if kind.is_none() { load.claim(space(false)) } else { Ok(()) }
+}
+
+/// True for a record that names a class of nodes.
+fn is_node(record: &Value) -> bool {
+    let code = record.get("__type__").and_then(Value::as_text);
+    code.and_then(NodeKind::from_code).is_some()
+}
+
+/// True for a record that names a class of index structs.
+fn is_known_struct(record: &Value) -> bool {
+    let name = record.get("__type__").and_then(Value::as_text).and_then(Text::as_str);
+    name.and_then(StructKind::from_name).is_some()
 }
 
 fn metadata(
@@ -224,8 +266,20 @@ pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed
                 // The hashes come first, so that an import needs one walk only.
                 let name = |suffix| format!("{namespace}/{suffix}");
                 out.records(&name("metadata"), |visit| store.export_metadata(visit))?;
-                out.records(&name("data"), |visit| store.export_bodies(visit))?;
+                out.records(&name("data"), |visit| {
+                    store.export_bodies(&mut |id, record| {
+                        if is_struct(&record) {
+                            contents.more_structs.borrow_mut().insert(namespace.clone());
+                            return Ok(());
+                        }
+                        visit(id, record)
+                    })
+                })?;
                 out.records(&name("ref_doc_info"), |visit| store.export_ref_docs(visit))?;
+            }
+            Space::Collection(name) if contents.ref_docs.contains(name) => {
+                let store = with_ref_docs_in(out, name)?;
+                out.records(name, |visit| store.export_ref_docs(visit))?;
             }
             Space::Collection(name) => write_collection(out, name)?,
             _ => {}
@@ -234,69 +288,46 @@ pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed
     out.close()
 }
 
-/// Writes the index stores.
+/// A document store whose ref docs are in the collection `name`.
+fn with_ref_docs_in(out: &Out<'_>, name: &str) -> Result<DocumentStore, Failed> {
+    let first = name.chars().next().map_or(0, char::len_utf8);
+    let (namespace, suffix) = name.split_at(first);
+    let mut options = DocumentStoreOptions::default();
+    (options.namespace, options.ref_doc_collection_suffix) = (namespace.into(), suffix.into());
+    Ok(DocumentStore::with_options(out.kv.clone(), &options)?)
+}
+
+/// Writes the index stores. Requires: the document stores were written.
 pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed> {
+    let of_structs = |space: &Space| match space {
+        Space::Structs(namespace) => Some(namespace.clone()),
+        _ => None,
+    };
+    let mut namespaces = contents.more_structs.take();
+    namespaces.extend(contents.key_value.iter().filter_map(of_structs));
     out.open_map()?;
-    for space in &contents.key_value {
-        if let Space::Structs(namespace) = space {
-            let store = structs(out.kv, namespace);
-            out.records(&format!("{namespace}/data"), |visit| {
-                for id in store.index_ids()? {
-                    if let Some(record) = store.get_record(&id)? {
-                        visit(id, record)?;
-                    }
+    for namespace in namespaces {
+        let (kv, name) = (out.kv.clone(), format!("{namespace}/data"));
+        let is_shared = contents.key_value.contains(&Space::Documents(namespace.clone()));
+        let store = structs(&kv, &namespace);
+        out.records(&name, |visit| {
+            for id in store.index_ids()? {
+                let is_node = is_shared
+                    && !kv.get(&name, id.as_bytes())?.is_some_and(|record| is_struct(&record));
+                if is_node {
+                    continue;
                 }
-                Ok(())
-            })?;
-        }
+                if let Some(record) = store.get_record(&id)? {
+                    visit(id, record)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    for name in &contents.struct_collections {
+        write_collection(out, name)?;
     }
     out.close()
-}
-
-/// True if the collection `{namespace}/data` is that of an index store.
-pub(super) fn holds_structs(kv: &dyn KvStore, namespace: &str) -> Result<bool, KvError> {
-    if namespace == INDEX_NAMESPACE {
-        return Ok(true);
-    }
-    first_that(kv, &format!("{namespace}/data"), |_, record| Some(is_struct(record)))
-        .map(|found| found.unwrap_or(false))
-}
-
-/// True if the collection is that of an ingestion cache, which LlamaIndex keeps in a file of its
-/// own: every record is the list of nodes that a transformation made.
-pub(super) fn holds_cache(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
-    if name == CACHE {
-        return Ok(true);
-    }
-    let is_entry = |record: &Value| {
-        let map = record.as_map().filter(|map| map.len() == 1);
-        map.and_then(|map| map.get("nodes")).is_some_and(|nodes| nodes.as_list().is_some())
-    };
-    let other = first_that(kv, name, |_, record| (!is_entry(record)).then_some(()))?;
-    Ok(other.is_none())
-}
-
-/// True if a key of the collection is no text, so that no file of JSON can hold it.
-pub(super) fn has_key_of_no_text(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
-    let found = first_that(kv, name, |key, _| Text::from_bytes(key).is_err().then_some(()))?;
-    Ok(found.is_some())
-}
-
-/// What `test` says of the first record of which it says anything.
-fn first_that<T>(
-    kv: &dyn KvStore,
-    name: &str,
-    mut test: impl FnMut(&[u8], &Value) -> Option<T>,
-) -> Result<Option<T>, KvError> {
-    let mut found = None;
-    let scanned = kv.scan(name, &mut |key, record| {
-        found = test(key, &record);
-        match found {
-            Some(_) => Err(KvError::InvalidArgument("one record is enough".into())),
-            None => Ok(()),
-        }
-    });
-    if found.is_some() { Ok(found) } else { scanned.map(|()| None) }
 }
 
 /// Writes the ingestion caches.
@@ -308,7 +339,7 @@ pub(super) fn write_caches(out: &mut Out<'_>, contents: &Contents) -> Result<(),
     out.close()
 }
 
-/// Writes one collection as it is.
+/// Writes one collection as it is, but for what only stores of this crate add to hashes.
 fn write_collection(out: &mut Out<'_>, name: &str) -> Result<(), Failed> {
     let kv = out.kv.clone();
     out.records(name, |visit| {
@@ -317,7 +348,7 @@ fn write_collection(out: &mut Out<'_>, name: &str) -> Result<(), Failed> {
             let key = Text::from_bytes(key).map_err(|_| {
                 KvError::InvalidArgument(format!("{name}: a key is no text, as JSON needs it"))
             })?;
-            visit(key, value).map_err(|e| {
+            visit(key, hash_record(&value).unwrap_or(value)).map_err(|e| {
                 failed = Some(e);
                 KvError::InvalidArgument("the visitor stopped the scan".into())
             })

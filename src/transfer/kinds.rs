@@ -4,7 +4,7 @@
 //! ```text
 //! name                        kind
 //! docstore.json               key-value: {collection: {key: record}}
-//! index_store.json            key-value
+//! index_store.json            key-value, index structs only
 //! llama_cache                 key-value
 //! {ns}__vector_store.json     vector store of the namespace ns
 //! vector_store.json           vector store of the default namespace (the name of old versions)
@@ -30,6 +30,8 @@ pub(super) const NAMESPACE_SEPARATOR: &str = "__";
 pub(super) enum FileKind {
     /// `SimpleKVStore`: document stores, index stores, ingestion caches, and whatever else.
     KeyValue,
+    /// `SimpleKVStore` of an index store.
+    Structs,
     /// `SimpleVectorStore`, of this namespace.
     Vectors(String),
     /// `SimpleGraphStore`.
@@ -51,7 +53,7 @@ impl FileKind {
     fn among(name: &str, names: &FileNames) -> Option<FileKind> {
         let exact = [
             (&names.docstore, FileKind::KeyValue),
-            (&names.index_store, FileKind::KeyValue),
+            (&names.index_store, FileKind::Structs),
             (&names.cache, FileKind::KeyValue),
             (&names.graph_store, FileKind::Graph),
             (&names.property_graph_store, FileKind::PropertyGraph),
@@ -114,7 +116,7 @@ impl FileKind {
     /// How it is called in reports.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            FileKind::KeyValue => "key-value store",
+            FileKind::KeyValue | FileKind::Structs => "key-value store",
             FileKind::Vectors(_) => "vector store",
             FileKind::Graph => "graph store",
             FileKind::PropertyGraph => "property graph store",

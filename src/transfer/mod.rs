@@ -42,6 +42,7 @@
 //! emptied first.
 
 mod chat;
+mod contents;
 mod context;
 mod error;
 mod export;

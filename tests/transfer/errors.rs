@@ -132,7 +132,12 @@ fn failing(fails_on: Option<(u32, usize)>) -> Generated {
         name: "docstore.json",
         head: r#"{"docstore/data": {"#,
         tail: "}}",
-        record: |i| format!(r#""n{i}": {{"__data__": {{"text": "{}"}}}}"#, "x".repeat(1000)),
+        record: |i| {
+            format!(
+                r#""n{i}": {{"__data__": {{"text": "{}"}}, "__type__": "1"}}"#,
+                "x".repeat(1000)
+            )
+        },
         records: 12_000,
         fails_on,
         opens: <_>::default(),

@@ -6,6 +6,7 @@
 
 mod dirs;
 mod errors;
+mod kept;
 mod left_out;
 mod memory;
 mod round_trip;

@@ -75,7 +75,12 @@ fn an_import_holds_a_batch_and_not_the_file() {
         name: "docstore.json",
         head: r#"{"docstore/data": {"#,
         tail: "}}",
-        record: |i| format!(r#""n{i}": {{"__data__": {{"text": "{}"}}}}"#, "x".repeat(10_000)),
+        record: |i| {
+            format!(
+                r#""n{i}": {{"__data__": {{"text": "{}"}}, "__type__": "1"}}"#,
+                "x".repeat(10_000)
+            )
+        },
         records: 4000,
         fails_on: None,
         opens: <_>::default(),
@@ -125,7 +130,7 @@ fn files_of_no_kind_are_held() {
             format!(r#""{i}": [{}0.5]"#, "0.123456789, ".repeat(460))
         }),
         ("dump.json", r#"{"doc_store": {"docstore/data": {"#, "}}}", |i| {
-            format!(r#""{i}": {{"__data__": {{"text": "{}"}}}}"#, "x".repeat(6000))
+            format!(r#""{i}": {{"__data__": {{"text": "{}"}}, "__type__": "1"}}"#, "x".repeat(6000))
         }),
     ];
     for (name, head, tail, record) in kinds {

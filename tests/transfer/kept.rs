@@ -1,0 +1,138 @@
+//! Stores that share a namespace, have names of their own, or hold what is no record of theirs.
+
+use siltstone::model::Node;
+use siltstone::stores::{
+    AddOptions, DocumentStore, DocumentStoreOptions, IndexStore, IndexStruct, StructKind,
+    StructMethods,
+};
+
+use super::*;
+
+fn nodes(count: usize) -> Vec<Node> {
+    let node = |i| {
+        let text = format!(
+            r#"{{"__type__": "1", "__data__": {{"id_": "n{i}", "text": "t{i}", "relationships":
+            {{"1": {{"node_id": "r", "node_type": "4", "metadata": {{"k": 1}}, "hash": "h"}}}}}}}}"#
+        );
+        Node::from_value(&parse(text.as_bytes())).unwrap()
+    };
+    (0..count).map(node).collect()
+}
+
+/// Goal: a document store whose collections have names of their own is exported as LlamaIndex
+/// keeps it, with all members of a ref doc, and none of our fields. Method: a list of one record,
+/// one of many; all three names given, and single ones.
+#[test]
+fn a_document_store_with_names_of_its_own_is_exported_whole() {
+    let all = ["/d", "_refs", "/m"];
+    for (n, suffixes) in
+        [all, ["", "_refs", ""], ["/nodes", "", ""], ["", "", "/hashes"]].into_iter().enumerate()
+    {
+        for count in [1, 3000] {
+            let mut options = DocumentStoreOptions::default();
+            options.namespace = format!("mine{n}");
+            options.node_collection_suffix = suffixes[0].into();
+            options.ref_doc_collection_suffix = suffixes[1].into();
+            options.metadata_collection_suffix = suffixes[2].into();
+            let kv = memory();
+            let store = DocumentStore::with_options(kv.clone(), &options).unwrap();
+            store.add_documents(&nodes(count), &AddOptions::default()).unwrap();
+            let out = exported(&kv);
+            let text = String::from_utf8(out.files["docstore.json"].clone()).unwrap();
+            assert!(!text.contains("\"#"), "{suffixes:?}: a field of ours is in it");
+            let dict = parse(text.as_bytes());
+            for (collection, records) in store.to_dict().unwrap().as_map().unwrap().iter() {
+                let collection = collection.as_str().unwrap();
+                assert_eq!(dict.get(collection), Some(records), "{suffixes:?}: {collection}");
+            }
+            let again = memory();
+            import(&out, &again, ImportOptions::new()).unwrap();
+            let same = DocumentStore::with_options(again, &options).unwrap();
+            let info = same.get_ref_doc_info("r").unwrap();
+            assert_eq!(info, store.get_ref_doc_info("r").unwrap());
+            assert_eq!(info.unwrap().node_ids.len(), count);
+            assert_eq!(same.docs().unwrap().len(), count);
+        }
+    }
+}
+
+/// Goal: a document store and an index store of one namespace are told apart record by record.
+/// Method: ids of both sorts before and after one another.
+#[test]
+fn stores_that_share_a_namespace_are_told_apart() {
+    for ids in [["a", "z"], ["m", "n"], ["z1", "z2"]] {
+        let kv = memory();
+        let docs = DocumentStore::with_namespace(kv.clone(), "mine");
+        docs.add_documents(&nodes(3), &AddOptions::default()).unwrap();
+        let structs = IndexStore::with_namespace(kv.clone(), "mine");
+        for id in ids {
+            structs.add_index_struct(&IndexStruct::new(StructKind::VectorStore, id)).unwrap();
+            structs.edit(id, |index| index.add_node("n1")).unwrap();
+        }
+        let out = exported(&kv);
+        let keys = |file: &str| -> Vec<String> {
+            let dict = parse(&out.files[file]);
+            let records = dict.get("mine/data").and_then(Value::as_map).unwrap();
+            let mut keys: Vec<String> = records.keys().map(|key| key.to_string()).collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys("docstore.json"), ["n0", "n1", "n2"]);
+        assert_eq!(keys("index_store.json"), ids);
+        let again = memory();
+        import(&out, &again, ImportOptions::new()).unwrap();
+        assert_eq!(exported(&again), out);
+        let structs = IndexStore::with_namespace(again, "mine");
+        assert_eq!(structs.get_index_struct(ids[0]).unwrap().unwrap().size().unwrap(), 1);
+    }
+}
+
+/// Goal: what no store could read again, nor LlamaIndex, is refused, and left by a salvage.
+#[test]
+fn records_without_a_known_type_are_refused() {
+    let structure = r#"{"__type__": "list", "__data__": "{\"index_id\": \"s\"}"}"#;
+    let node = r#"{"__type__": "1", "__data__": {"id_": "a"}}"#;
+    for (file, collection, record, whole, what) in [
+        ("index_store.json", "index_store/data", node, structure, "is no index struct"),
+        ("index_store.json", "mine/data", node, structure, "is no index struct"),
+        ("index_store.json", "s-lpg", "1", structure, "is no index struct"),
+        ("index_store.json", "a/metadata", r#"{"doc_hash": "h"}"#, "", "is no index struct"),
+        (
+            "docstore.json",
+            "docstore/data",
+            r#"{"__type__": "9", "__data__": {"id_": "a"}}"#,
+            node,
+            "has no type that LlamaIndex knows",
+        ),
+        (
+            "docstore.json",
+            "docstore/data",
+            r#"{"__type__": "lost", "__data__": {"id_": "a"}}"#,
+            node,
+            "has no type that LlamaIndex knows",
+        ),
+        (
+            "docstore.json",
+            "docstore/data",
+            r#"{"__data__": {"id_": "a"}}"#,
+            node,
+            "has no type that LlamaIndex knows",
+        ),
+    ] {
+        let more = if whole.is_empty() { String::new() } else { format!(r#", "s": {whole}"#) };
+        let text = format!(r#"{{"{collection}": {{"a": {record}{more}}}}}"#);
+        let (kv, files) = (memory(), Files::of(&[(file, &text)]));
+        let said = import(&files, &kv, ImportOptions::new()).unwrap_err().to_string();
+        assert!(said.contains(&format!("{collection}: \"a\" {what}; nothing was")), "{said}");
+        assert_eq!(everything(&*kv), Everything::new());
+        let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+        assert_eq!(report.files[0].problems.count, 1, "{text}");
+        assert_eq!(report.records(), u64::from(!whole.is_empty()), "{text}");
+        let out = exported(&kv);
+        for (name, bytes) in out.files {
+            let found = parse(&bytes).get(collection).and_then(Value::as_map).cloned();
+            let is_there = name == file && !whole.is_empty();
+            assert_eq!(found.is_some_and(|map| !map.is_empty()), is_there, "{name}: {text}");
+        }
+    }
+}
