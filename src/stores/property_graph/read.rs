@@ -1,6 +1,7 @@
 //! Looking up nodes and triplets.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::PropertyGraphStore;
@@ -167,37 +168,116 @@ impl<'a> RelationFilter<'a> {
             || self.wanted.is_in(&view.node(record.target, nodes)?.properties))
     }
 
-    /// Numbers among which are all that match, from what is given that narrows them.
+    /// Numbers among which are all that match, from what narrows them most.
     fn candidates(&self, view: View<'_>) -> Result<BTreeSet<u64>, StoreError> {
         let mut numbers = BTreeSet::new();
-        let given = [&self.entity_names, &self.ids].into_iter().filter(|ids| !ids.is_empty());
-        if let Some(ids) = given.min_by_key(|ids| ids.len()) {
-            for id in ids {
-                if let Some(node) = view.node_number(id)? {
-                    view.collect(Listed::From(node), &mut numbers)?;
-                    view.collect(Listed::To(node), &mut numbers)?;
-                }
-            }
-        } else if !self.labels.is_empty() {
-            for label in &self.labels {
-                view.collect(Listed::Label(label), &mut numbers)?;
-            }
-        } else if !self.wanted.is_null_wanted {
-            for (key, value) in self.wanted.pairs() {
-                view.collect(Listed::RelationProperty(key, value), &mut numbers)?;
-                let mut nodes = BTreeSet::new();
-                view.collect(Listed::NodeProperty(key, value), &mut nodes)?;
-                for node in nodes {
-                    view.collect(Listed::From(node), &mut numbers)?;
-                    view.collect(Listed::To(node), &mut numbers)?;
-                }
-            }
-        } else {
+        let Some(side) = self.narrowest(view)? else {
             let [_, relations] = view.next_numbers()?;
-            numbers = (0..relations).collect();
-        }
+            return Ok((0..relations).collect());
+        };
+        self.lists(side, view, &mut |listed| {
+            if !matches!(listed, Listed::NodeProperty(..)) {
+                view.collect(listed, &mut numbers)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(numbers)
     }
+
+    /// What is given whose lists are the shortest; `None` if nothing given narrows. Costs no more
+    /// reads for each thing given than the shortest lists are long.
+    fn narrowest(&self, view: View<'_>) -> Result<Option<Side<'_, 'a>>, StoreError> {
+        let mut ends = [&self.entity_names, &self.ids];
+        ends.sort_by_key(|ids| ids.len());
+        let given = ends.into_iter().filter(|ids| !ids.is_empty()).map(Side::Ends);
+        let labels = (!self.labels.is_empty()).then_some(Side::Labels);
+        let is_narrow = !self.wanted.is_empty() && !self.wanted.is_null_wanted;
+        let properties = is_narrow.then_some(Side::Properties);
+        let sides: Vec<Side<'_, 'a>> = given.chain(labels).chain(properties).collect();
+        if let [only] = sides[..] {
+            return Ok(Some(only));
+        }
+        let (mut narrowest, mut least) = (None, u64::MAX);
+        for side in sides {
+            let mut cost = 0_u64;
+            self.lists(side, view, &mut |listed| {
+                // An empty list is to be looked for, too.
+                cost = cost.saturating_add(view.list_len(listed)?).saturating_add(1);
+                Ok(if cost < least { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+            if cost < least {
+                (narrowest, least) = (Some(side), cost);
+            }
+        }
+        Ok(narrowest)
+    }
+
+    /// Calls `visit` with each list of relations, or of nodes that lead to such, that `side` says
+    /// to look into, until it breaks.
+    fn lists(
+        &self,
+        side: Side<'_, 'a>,
+        view: View<'_>,
+        visit: &mut dyn FnMut(Listed<'_>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match side {
+            Side::Ends(ids) => {
+                for id in ids {
+                    if let Some(node) = view.node_number(id)?
+                        && touching(node, visit)?.is_break()
+                    {
+                        break;
+                    }
+                }
+            }
+            Side::Labels => {
+                for label in &self.labels {
+                    if visit(Listed::Label(label))?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Side::Properties => {
+                for (key, value) in self.wanted.pairs() {
+                    let nodes = Listed::NodeProperty(key, value);
+                    if visit(Listed::RelationProperty(key, value))?.is_break()
+                        || visit(nodes)?.is_break()
+                    {
+                        break;
+                    }
+                    let mut flow = ControlFlow::Continue(());
+                    view.visit(nodes, &mut |node| {
+                        flow = touching(node, visit)?;
+                        Ok(flow)
+                    })?;
+                    if flow.is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is given of a filter that narrows the relations.
+#[derive(Clone, Copy)]
+enum Side<'s, 'a> {
+    /// One end is one of these.
+    Ends(&'s HashSet<&'a Text>),
+    Labels,
+    Properties,
+}
+
+/// Calls `visit` with the lists of the relations that touch a node, until it breaks.
+fn touching(
+    node: u64,
+    visit: &mut dyn FnMut(Listed<'_>) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<ControlFlow<()>, StoreError> {
+    if visit(Listed::From(node))?.is_break() {
+        return Ok(ControlFlow::Break(()));
+    }
+    visit(Listed::To(node))
 }
 
 impl PropertyGraphStore {
@@ -225,9 +305,10 @@ impl PropertyGraphStore {
     /// The relations that match all of `filter`, with their ends, in the order of insertion; none
     /// if nothing is given.
     ///
-    /// Cost: that of the relations that touch the entities or ids given (the fewer of both);
-    /// without them of the relations with the labels given; without those of the relations and
-    /// nodes with the properties given. Looking for `None` alone reads all relations.
+    /// Cost: that of the fewest relations of: those that touch the entities given, those that touch
+    /// the ids given, those with the labels given, those with the properties given at themselves or
+    /// at an end. What has more relations is not read, a hub as little as a label that all share.
+    /// Looking for `None` alone reads all relations.
     ///
     /// # Errors
     ///

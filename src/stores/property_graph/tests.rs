@@ -224,6 +224,48 @@ fn a_change_costs_the_same_at_any_degree() {
     }
 }
 
+/// Goal: what is looked up or deleted costs what the rarest of the things given costs, whatever the
+/// others. Method: a hub with 3,000 relations of one label, and the reads of filters that name it
+/// together with something rare.
+#[test]
+fn the_rarest_of_what_is_given_narrows() {
+    let kv = Arc::new(crate::stores::test_kv::Counting::default());
+    let graph = PropertyGraphStore::new(kv.clone());
+    let spoke = |n: u32| Relation::new("hub", "r", format!("leaf {n}")).with_property("all", 1);
+    ok(graph.upsert_relations(&(0..3000).map(spoke).collect::<Vec<_>>()));
+    let rare = Relation::new("hub", "rare", "leaf 7").with_property("few", 1);
+    ok(graph.upsert_relations(&[rare]));
+    let hub = || GraphFilter::entities(["hub"]);
+    let relation_names = || texts(&["r"]);
+    let property = |name: &str| [(name, 1)].into_iter().collect::<Map>();
+    let ids = texts(&["leaf 7", "leaf 8", "nowhere"]);
+    let filters = [
+        (GraphFilter { ids: ids.clone(), ..hub() }, 3),
+        (GraphFilter { entity_names: ids.clone(), ..GraphFilter::ids(["hub"]) }, 3),
+        (GraphFilter { relation_names: texts(&["rare"]), ..hub() }, 1),
+        (GraphFilter { relation_names: relation_names(), ..GraphFilter::ids(ids) }, 2),
+        (GraphFilter { properties: property("few"), ..hub() }, 1),
+        (GraphFilter { properties: property("few"), ..GraphFilter::relations(["r"]) }, 0),
+        (GraphFilter { properties: property("all"), ..GraphFilter::relations(["rare"]) }, 0),
+    ];
+    for (filter, found) in &filters {
+        kv.take();
+        assert_eq!(ok(graph.get_triplets(filter)).len(), *found, "{filter:?}");
+        let [reads, ..] = kv.take();
+        assert!(reads < 60, "{filter:?} reads {reads} records");
+    }
+    for (filter, found) in &filters[..4] {
+        // What was deleted by the one before is not there any more.
+        let before = ok(graph.relation_count());
+        kv.take();
+        ok(graph.delete(filter));
+        let [reads, ..] = kv.take();
+        assert!(reads < 120, "to delete {filter:?} reads {reads} records");
+        assert!(before - ok(graph.relation_count()) <= *found as u64, "{filter:?}");
+    }
+    assert_eq!(ok(graph.relation_count()), 2998);
+}
+
 /// Goal: neither cycles nor depth nor limit make the walk long. Method: a complete graph, whose
 /// walks are 30 ^ depth long, and a path, at every extreme.
 #[test]

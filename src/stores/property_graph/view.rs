@@ -179,6 +179,11 @@ impl<'a> View<'a> {
         })
     }
 
+    /// How many numbers a list has, from its head.
+    pub(super) fn list_len(self, listed: Listed<'_>) -> Result<u64, StoreError> {
+        Ok(List::load(self.kv, &self.names.lists, listed.owner())?.len())
+    }
+
     /// Adds the numbers of a list to `numbers`.
     pub(super) fn collect(
         self,
