@@ -407,14 +407,22 @@ fn nodes_of_llamaindex_go_with_what_was_found_in_them() {
     assert_eq!(ok(graph.relation_count()), 0);
 }
 
+/// Those of nodes that are not asked for do not matter.
 #[test]
 fn embeddings_of_another_dimension_are_refused() {
     let graph = in_memory();
     ok(graph.upsert_nodes(&[LabelledNode::entity("a").with_embedding(vec![1.0, 2.0])]));
     let refused = graph.vector_query(&[1.0], 3, |_| true);
     assert!(matches!(refused, Err(StoreError::InvalidArgument(_))), "{refused:?}");
+    let other = LabelledNode::entity("b").with_label("other").with_embedding(vec![2.0]);
+    ok(graph.upsert_nodes(std::slice::from_ref(&other)));
+    let refused = graph.vector_query(&[1.0], 3, |_| true);
+    let said = refused.expect_err("a is compared").to_string();
+    assert!(said.contains("has 1 dimensions, that of node \"a\" has 2"), "{said}");
+    let found = ok(graph.vector_query(&[1.0], 3, |node| node.label == "other"));
+    assert_eq!(found, [(other.clone(), 1.0)]);
     ok(graph.upsert_nodes(&[LabelledNode::entity("a")]));
-    assert!(ok(graph.vector_query(&[1.0], 3, |_| true)).is_empty());
+    assert_eq!(ok(graph.vector_query(&[1.0], 3, |_| true)), [(other, 1.0)]);
 }
 
 #[test]

@@ -14,12 +14,16 @@ impl PropertyGraphStore {
     /// Nodes without an embedding, and embeddings of length zero, which have no direction, are
     /// left out. Exact. (LlamaIndex's simple store has none.)
     ///
-    /// Cost: all embeddings are read; of the nodes only those that may be in the result.
+    /// Embeddings of another dimension do not matter at nodes that `keep` rejects. A node that it
+    /// accepts would have to be compared, which fails, as in LlamaIndex's similarity.
+    ///
+    /// Cost: all embeddings are read; of the nodes only those that may be in the result and those
+    /// with an embedding of another dimension.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InvalidArgument`] if an embedding is of another dimension; otherwise as
-    /// [`PropertyGraphStore::get`].
+    /// [`StoreError::InvalidArgument`] if the embedding of a node that `keep` accepts is of another
+    /// dimension; otherwise as [`PropertyGraphStore::get`].
     ///
     /// # Examples
     ///
@@ -40,30 +44,35 @@ impl PropertyGraphStore {
         keep: impl Fn(&LabelledNode) -> bool,
     ) -> Result<Vec<(LabelledNode, f64)>, StoreError> {
         self.read(|view| {
-            let mut scores = Vec::new();
-            let mut failed = None;
+            let (mut scores, mut others) = (Vec::new(), Vec::new());
+            let mut damaged = None;
             let scanned = view.kv.scan(&view.names.embeddings, &mut |key, value| {
                 match score(embedding, key, &value) {
-                    Ok(scored) => scores.extend(scored),
-                    Err(what) => {
-                        failed = Some((key.to_vec(), what));
+                    Some((number, Score::Cosine(cosine))) => scores.push((cosine, number)),
+                    Some((_, Score::None)) => {}
+                    Some((number, Score::OtherDimension)) => others.push(number),
+                    None => {
+                        damaged = Some(key.to_vec());
                         return Err(KvError::InvalidArgument("an embedding cannot be used".into()));
                     }
                 }
                 Ok(())
             });
-            match failed {
-                Some((key, Unfit::Damaged)) => {
-                    let what = "is no embedding of a node";
-                    return Err(StoreError::corrupt(&view.names.embeddings, &key, what));
-                }
-                Some((_, Unfit::Dimension(found))) => {
+            if let Some(key) = damaged {
+                let what = "is no embedding of a node";
+                return Err(StoreError::corrupt(&view.names.embeddings, &key, what));
+            }
+            scanned?;
+            for number in others {
+                if let Some(node) = view.find_whole_node(number)?.filter(&keep) {
                     return Err(StoreError::InvalidArgument(format!(
-                        "the embedding has {} dimensions, a stored one has {found}",
-                        embedding.len()
+                        "the embedding has {} dimensions, that of node \"{}\" has {}; replace it, \
+                         or reject the node",
+                        embedding.len(),
+                        node.id.to_string_lossy().escape_debug(),
+                        node.embedding.map_or(0, |stored| stored.len()),
                     )));
                 }
-                None => scanned?,
             }
             scores.sort_unstable_by(|(a, first), (b, second)| {
                 b.partial_cmp(a).unwrap_or(Ordering::Equal).then(first.cmp(second))
@@ -80,20 +89,21 @@ impl PropertyGraphStore {
     }
 }
 
-/// Why an embedding has no similarity.
-enum Unfit {
-    /// It is none.
-    Damaged,
-    /// It is of this dimension.
-    Dimension(usize),
+/// How a stored embedding compares.
+enum Score {
+    /// Its similarity.
+    Cosine(f64),
+    /// One of the two has no direction.
+    None,
+    OtherDimension,
 }
 
-/// The similarity of a stored embedding, with its node's number; `None` if there is none.
-fn score(query: &[f64], key: &[u8], value: &Value) -> Result<Option<(f64, u64)>, Unfit> {
-    let number = <[u8; 8]>::try_from(key).map(u64::from_le_bytes).map_err(|_| Unfit::Damaged)?;
-    let stored = as_floats(value).ok_or(Unfit::Damaged)?;
+/// How a stored embedding compares, with its node's number; `None` if it is damaged.
+fn score(query: &[f64], key: &[u8], value: &Value) -> Option<(u64, Score)> {
+    let number = <[u8; 8]>::try_from(key).map(u64::from_le_bytes).ok()?;
+    let stored = as_floats(value)?;
     if stored.len() != query.len() {
-        return Err(Unfit::Dimension(stored.len()));
+        return Some((number, Score::OtherDimension));
     }
     let (mut dot, mut left, mut right) = (0.0, 0.0, 0.0);
     for (a, b) in query.iter().zip(&stored) {
@@ -102,5 +112,6 @@ fn score(query: &[f64], key: &[u8], value: &Value) -> Result<Option<(f64, u64)>,
         right += b * b;
     }
     let cosine = dot / (f64::sqrt(left) * f64::sqrt(right));
-    Ok(Some((cosine, number)).filter(|_| cosine.is_finite()))
+    let score = if cosine.is_finite() { Score::Cosine(cosine) } else { Score::None };
+    Some((number, score))
 }
