@@ -102,6 +102,57 @@ fn a_conversation_is_printed_for_machines() {
     }
 }
 
+/// A key may be in the chat store and in the queue: neither hides the other.
+#[test]
+fn conversations_with_one_key_are_both_printed() {
+    let (dir, messages) = store();
+    let context = StorageContext::open(dir.path()).unwrap();
+    ChatQueue::new(context.kv().clone())
+        .add_messages("alice", &messages[..1], MessageStatus::Active)
+        .unwrap();
+    context.persist().unwrap();
+    drop(context);
+    let (code, out, err) = chat(dir.path(), &["alice"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let heads: Vec<&str> = out.lines().filter(|line| !line.starts_with(' ')).collect();
+    let expected = [
+        "In the chat store:",
+        "[0] system",
+        "[1] user",
+        "[2] assistant",
+        "In the chat queue:",
+        "[0] system",
+    ];
+    assert_eq!(heads, expected);
+    let (code, out, _) = chat(dir.path(), &["alice", "--json"]);
+    assert_eq!(code, 0);
+    let places: Vec<String> = out
+        .lines()
+        .map(|line| stored_json::from_slice(line.as_bytes()).unwrap())
+        .map(|line| format!("{:?} {:?}", line.get("in"), line.get("position")))
+        .collect();
+    let place = |place: &str, position: u64| {
+        format!("{:?} {:?}", Some(Stored::from(place)), Some(Stored::from(position)))
+    };
+    let expected = [("chat_store", 0), ("chat_store", 1), ("chat_store", 2), ("chat_queue", 0)];
+    assert_eq!(places, expected.map(|(name, position)| place(name, position)));
+}
+
+#[test]
+fn keys_may_begin_with_a_hyphen() {
+    let (dir, messages) = store();
+    let context = StorageContext::open(dir.path()).unwrap();
+    ChatStore::new(context.kv().clone()).add_message("-42", &messages[0], None).unwrap();
+    context.persist().unwrap();
+    drop(context);
+    for args in [&["-42", "--json"][..], &["--json", "-42"]] {
+        let (code, out, err) = chat(dir.path(), args);
+        assert_eq!((code, err.as_str(), out.lines().count()), (0, "", 1));
+    }
+    let (code, _, err) = chat(dir.path(), &["--zoe"]);
+    assert_eq!(code, 1, "{err}");
+}
+
 #[test]
 fn conversations_are_listed() {
     let (dir, _) = store();

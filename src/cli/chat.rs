@@ -13,6 +13,12 @@ use crate::stores::{ChatQueue, ChatRow, ChatStore, MessageStatus, StoreError};
 /// Most keys that are named when one is not there.
 const NAMED_LEN_MAX: usize = 10;
 
+/// Where a message is from, in JSON.
+const IN_STORE: &str = "chat_store";
+
+/// See [`IN_STORE`].
+const IN_QUEUE: &str = "chat_queue";
+
 /// Fields that hold bytes in base64.
 const BASE64_FIELDS: [&str; 4] = ["image", "audio", "video", "data"];
 
@@ -21,6 +27,7 @@ pub(super) struct Args {
     #[command(flatten)]
     read: ReadArg,
     /// Print the messages of this conversation; default: list the conversations
+    #[arg(allow_hyphen_values = true)]
     session: Option<String>,
     /// The namespace of the chat store or queue; default: those of a storage context
     #[arg(long, value_name = "NS", default_value = "", hide_default_value = true)]
@@ -39,16 +46,27 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let shown = format!("conversation \"{}\"", session.escape_debug());
     let dir = args.read.store.dir.display();
     let (kept, queued) = (store.get_keys()?, queue.get_keys()?);
-    let is_kept = kept.contains(&key);
-    if !is_kept && !queued.contains(&key) {
+    let (is_kept, is_queued) = (kept.contains(&key), queued.contains(&key));
+    if !is_kept && !is_queued {
         let there = names(kept.into_iter().chain(queued));
         warn(&format!("there is no {shown} in {dir}; there are: {there}"));
         return Ok(Outcome::No);
     }
-    let messages = match is_kept {
-        true => print_kept(&store, &key, out)?,
-        false => print_queued(&queue.get_rows(&key, None, None, 0)?, out)?,
-    };
+    // Two conversations with one key are told apart; in JSON each line says where it is from.
+    let has_headings = is_kept && is_queued && !out.is_json();
+    let mut messages = 0;
+    if is_kept {
+        if has_headings {
+            out.line("In the chat store:")?;
+        }
+        messages += print_kept(&store, &key, out)?;
+    }
+    if is_queued {
+        if has_headings {
+            out.line("In the chat queue:")?;
+        }
+        messages += print_queued(&queue.get_rows(&key, None, None, 0)?, out)?;
+    }
     if messages == 0 {
         warn(&format!("{shown} in {dir} has no messages"));
         return Ok(Outcome::No);
@@ -110,7 +128,7 @@ fn print_kept(store: &ChatStore, key: &Text, out: &mut Output) -> Result<u64, Fa
     let mut failed = None;
     store.for_each_message(key, 0, &mut |message| -> Result<_, StoreError> {
         let printed = match out.is_json() {
-            true => out.value(&at(position, &message).into()),
+            true => out.value(&at(IN_STORE, position, &message).into()),
             false => print(&format!("[{position}] {}", message.role.name()), &message, out),
         };
         position += 1;
@@ -130,7 +148,7 @@ fn print_queued(rows: &[ChatRow], out: &mut Output) -> Result<u64, Failure> {
     for (position, row) in (0..).zip(rows) {
         let status = row.status.name();
         if out.is_json() {
-            let mut line = at(position, &row.message);
+            let mut line = at(IN_QUEUE, position, &row.message);
             line.set("id", row.id);
             line.set("timestamp", row.timestamp);
             line.set("status", status);
@@ -147,9 +165,9 @@ fn print_queued(rows: &[ChatRow], out: &mut Output) -> Result<u64, Failure> {
     Ok(rows.len() as u64)
 }
 
-/// A message as LlamaIndex has it, with its position.
-fn at(position: u64, message: &ChatMessage) -> Map {
-    let mut line = object([("position", position.into())]);
+/// A message as LlamaIndex has it, with where it is from and its position there.
+fn at(place: &'static str, position: u64, message: &ChatMessage) -> Map {
+    let mut line = object([("in", place.into()), ("position", position.into())]);
     if let Some(fields) = message.to_value().as_map() {
         line.update(fields);
     }
