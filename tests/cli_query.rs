@@ -144,7 +144,9 @@ fn query_says_what_is_wrong() {
     };
     let line = with(&["--namespace", "nope"], "[1, 0]", 1);
     assert!(line.contains("no vector store \"nope\""), "{line}");
-    assert!(line.contains("there are: \"default\", \"titles\""), "{line}");
+    assert!(line.contains("there are: \"default\", \"image\", \"titles\""), "{line}");
+    let line = with(&["--namespace", "image"], "[1, 0]", 1);
+    assert!(line.contains("has no rows; those that have some: \"default\", \"titles\""), "{line}");
     let line = with(&[], "[1, 0, 0]", 2);
     assert!(line.contains("has 3 numbers; those in vector store \"default\" have 2"), "{line}");
     let line = with(&["--filter", "year >= "], "[1, 0]", 2);
@@ -167,6 +169,50 @@ fn query_says_what_is_wrong() {
     assert!(line.contains("svm"), "{line}");
     let line = complains(dir, &["query", "none", "--embedding", "-"], "[1]", 2);
     assert!(line.contains("none"), "{line}");
+}
+
+/// What `siltstone ingest` makes has no embeddings.
+#[test]
+fn query_says_that_documents_have_no_embeddings() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let context = StorageContext::open(dir.join("store")).unwrap();
+    context.persist().unwrap();
+    drop(context);
+    let ask = ["query", "store", "--embedding", "-"];
+    let line = complains(dir, &ask, "[1]", 1);
+    assert!(line.contains("vector store \"default\" in store has no rows"), "{line}");
+    let context = StorageContext::open(dir.join("store")).unwrap();
+    let nodes = [Node::text("n1", "words"), Node::text("n2", "words")];
+    context.docstore().add_documents(&nodes, &AddOptions::default()).unwrap();
+    context.persist().unwrap();
+    drop(context);
+    let line = complains(dir, &ask, "[1]", 1);
+    assert!(line.contains("documents are in store, but no embeddings: it has 2 nodes"), "{line}");
+}
+
+#[test]
+fn query_gives_scores_that_every_reader_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let context = StorageContext::open(dir.join("store")).unwrap();
+    let rows = [("small", [-1e-9, 1.0]), ("zeros", [0.0, 0.0]), ("away", [-1.0, 1.0])];
+    let nodes = rows.map(|(id, embedding)| {
+        let mut node = Node::text(id, "");
+        node.embedding = Some(embedding.to_vec());
+        node
+    });
+    context.vector_store().unwrap().add(&nodes).unwrap();
+    context.persist().unwrap();
+    drop(context);
+    let answer = query(dir, &[], "[1, 0]");
+    let zeros = answer["results"].as_array().unwrap().iter().find(|hit| hit["id"] == "zeros");
+    assert_eq!(zeros.unwrap()["score"], Value::Null);
+    let text = ok(dir, &["query", "store", "--embedding", "-"], "[1, 0]");
+    assert!(text.lines().any(|line| line.starts_with("0.000000  small")), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("-0.707107  away")), "{text}");
+    let text = ok(dir, &["query", "store", "--embedding", "-", "--json"], "[0, 0]");
+    assert!(!text.contains("NaN") && !text.contains("-0.0"), "{text}");
 }
 
 #[test]

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Failure, warn};
-use super::output::{Output, object, shown_key};
+use super::output::{Output, object, plural, shown_key};
 use super::{Outcome, ReadArg};
+use crate::StorageContext;
 use crate::kv::{KvStore, LogKv, Text, Value, json};
-use crate::stores::{
-    DEFAULT_VECTOR_STORE, DocumentStore, MetadataFilters, QueryMode, VectorQuery, VectorStore,
-};
+use crate::stores::{DEFAULT_VECTOR_STORE, MetadataFilters, QueryMode, VectorQuery, VectorStore};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -51,19 +50,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         query.filters = Some(MetadataFilters::parse(filter)?);
     }
     let kv: Arc<dyn KvStore> = Arc::new(LogKv::new(args.read.open()?));
-    let namespaces = VectorStore::namespaces(&*kv)?;
-    if !namespaces.contains(&args.namespace) {
-        let names: Vec<String> =
-            namespaces.iter().map(|name| format!("\"{}\"", name.escape_debug())).collect();
-        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        let (name, dir) = (args.namespace.escape_debug(), args.read.store.dir.display());
-        warn(&format!("there is no vector store \"{name}\" in {dir}; there are: {there}"));
-        return Ok(Outcome::No);
-    }
-    let vectors = VectorStore::with_namespace(Arc::clone(&kv), &args.namespace);
+    let context = StorageContext::from_kv(kv);
+    let Some(vectors) = find_rows(args, &context)? else { return Ok(Outcome::No) };
     check_dimension(args, &vectors, &query)?;
     let found = vectors.query(&query)?;
-    let docstore = DocumentStore::new(kv);
+    let docstore = context.docstore();
     let mut hits = Vec::with_capacity(found.ids.len());
     for (id, score) in found.ids.into_iter().zip(found.similarities) {
         let ref_doc_id = vectors.find(id.clone())?.and_then(|row| row.ref_doc_id);
@@ -79,6 +70,48 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         }
     }
     Ok(Outcome::Yes)
+}
+
+/// The vector store that is asked for, if it has rows. Says what there is instead if it has none.
+fn find_rows(args: &Args, context: &StorageContext) -> Result<Option<VectorStore>, Failure> {
+    let (mut with_rows, mut found) = (Vec::new(), None);
+    let namespaces = context.vector_namespaces()?;
+    for namespace in &namespaces {
+        let store = context.vector_store_in(namespace)?;
+        if !store.is_empty()? {
+            with_rows.push(namespace.clone());
+            if *namespace == args.namespace {
+                found = Some(store);
+            }
+        }
+    }
+    if found.is_some() {
+        return Ok(found);
+    }
+    let (name, dir) = (args.namespace.escape_debug(), args.read.store.dir.display());
+    let is_there = namespaces.contains(&args.namespace);
+    let nodes = context.docstore().len()?;
+    warn(&if with_rows.is_empty() && nodes > 0 {
+        format!(
+            "documents are in {dir}, but no embeddings: it has {} and no vector store with rows; \
+             add nodes with embeddings to vector store \"{name}\"",
+            plural(nodes, "node")
+        )
+    } else if is_there {
+        let there = listed(&with_rows);
+        format!("vector store \"{name}\" in {dir} has no rows; those that have some: {there}")
+    } else {
+        let there = listed(&namespaces);
+        format!("there is no vector store \"{name}\" in {dir}; there are: {there}")
+    });
+    Ok(None)
+}
+
+/// Names, quoted.
+fn listed(names: &[String]) -> String {
+    let names: Vec<String> =
+        names.iter().map(|name| format!("\"{}\"", name.escape_debug())).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// The numbers in a JSON file.
@@ -142,7 +175,7 @@ fn to_json(args: &Args, hits: Vec<Hit>) -> Value {
         let ref_doc_id = hit.ref_doc_id.map_or(Value::Null, Value::from);
         let fields = [
             ("id", hit.id.into()),
-            ("score", hit.score.into()),
+            ("score", json_score(hit.score)),
             ("ref_doc_id", ref_doc_id),
             ("text", text),
         ];
@@ -156,12 +189,28 @@ fn to_json(args: &Args, hits: Vec<Hit>) -> Value {
     .into()
 }
 
+/// A score for machines. Where there is none, as at an embedding of zeros, it is null: strict
+/// parsers of JSON take no NaN.
+fn json_score(score: f64) -> Value {
+    // Adding zero takes the sign off a zero.
+    if score.is_finite() { (score + 0.0).into() } else { Value::Null }
+}
+
+/// A score for people.
+fn shown_score(score: f64) -> String {
+    let shown = format!("{score:.6}");
+    match shown.strip_prefix('-') {
+        Some(zero) if !zero.contains(|c: char| c != '0' && c != '.') => zero.to_owned(),
+        _ => shown,
+    }
+}
+
 /// Most characters of a text that are shown to people.
 const SHOWN_LEN_MAX: usize = 100;
 
 /// `0.980581  n1  a.txt  First paragraph.`
 fn in_words(hit: &Hit) -> String {
-    let mut line = format!("{:.6}  {}", hit.score, shown_key(hit.id.as_bytes()));
+    let mut line = format!("{}  {}", shown_score(hit.score), shown_key(hit.id.as_bytes()));
     let ref_doc_id = hit.ref_doc_id.as_ref().map(|id| shown_key(id.as_bytes()));
     // A string takes whatever is written to it.
     let _ = write!(line, "  {}", ref_doc_id.as_deref().unwrap_or("-"));
