@@ -168,6 +168,17 @@ impl LabelledNode {
     }
 }
 
+impl LabelledNode {
+    /// The id that LlamaIndex computes for the node. An entity that was given another id than its
+    /// name keeps it.
+    pub(crate) fn llama_id(&self) -> Text {
+        match &self.content {
+            LabelledContent::Entity { name } if *name == self.id => entity_key(name),
+            _ => self.id.clone(),
+        }
+    }
+}
+
 /// The id that LlamaIndex gives to an entity: its name with spaces for double quotes.
 fn entity_key(name: &Text) -> Text {
     if !name.as_bytes().contains(&b'"') {

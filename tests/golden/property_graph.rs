@@ -195,7 +195,10 @@ fn state(mut dict: Value) -> Value {
     if let Value::Map(map) = &mut dict {
         let nodes = map.get("nodes").and_then(Value::as_map).into_iter().flat_map(Map::iter);
         let nodes = nodes.map(|(key, data)| {
-            let node = LabelledNode::from_value(data, Some(key)).expect("the store gave a node");
+            let mut node =
+                LabelledNode::from_value(data, Some(key)).expect("the store gave a node");
+            // The id that LlamaIndex has then.
+            node.id = key.clone();
             (key.clone(), shown(&node, data))
         });
         let nodes = nodes.collect::<Map>();

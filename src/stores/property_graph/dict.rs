@@ -1,10 +1,17 @@
 //! In and out of the dictionary that LlamaIndex's `SimplePropertyGraphStore` persists:
 //! `{"nodes": {id: node}, "relations": {key: relation}, "triplets": [[source, label, target]]}`.
+//!
+//! **Quotes.** LlamaIndex computes an entity's id from its name, with spaces for double quotes, and
+//! looks for that when the entity is put in again. So an entity `a"b` is given out under `a b`, and
+//! relations name it so, unless another node has that id: then it goes out under its own. Its name
+//! is given out as it is, from which taking in restores the id.
+
+use std::collections::HashMap;
 
 use super::PropertyGraphStore;
 use super::import::Aliases;
 use super::txn::Txn;
-use super::view::{RelationRecord, View};
+use super::view::{View, as_number};
 use crate::kv::{Map, Text, Value};
 use crate::model::Relation;
 use crate::stores::StoreError;
@@ -15,7 +22,8 @@ const UNDERSCORES_MAX: usize = 40;
 
 impl PropertyGraphStore {
     /// Calls `visit` with the key and the value of every entry of LlamaIndex's `nodes`, in the
-    /// order of insertion, holding one at a time.
+    /// order of insertion, holding one at a time, and in memory the names with double quotes. The
+    /// key is LlamaIndex's id, which has spaces for those, unless another node has it.
     ///
     /// # Errors
     ///
@@ -24,18 +32,19 @@ impl PropertyGraphStore {
         &self,
         visit: &mut dyn FnMut(Text, Value) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let [nodes, _] = self.read(|view| view.next_numbers())?;
+        let ([nodes, _], given_out) =
+            self.read(|view| Ok((view.next_numbers()?, GivenOut::read(view)?)))?;
         for number in 0..nodes {
             if let Some(node) = self.read(|view| view.find_whole_node(number))? {
-                visit(node.id.clone(), node.to_value())?;
+                visit(given_out.id(&node.id).clone(), node.to_value())?;
             }
         }
         Ok(())
     }
 
     /// Calls `visit` with the key of every entry of LlamaIndex's `relations` and the relation, in
-    /// the order of insertion, holding one at a time. Its entry of `triplets` is source, label and
-    /// target.
+    /// the order of insertion, as [`PropertyGraphStore::for_each_node`] does. Its ends are named by
+    /// the keys that their nodes have there. Its entry of `triplets` is source, label and target.
     ///
     /// The key is the three joined by `_`, as LlamaIndex looks it up. Where two relations have the
     /// same, the later one has another key, which LlamaIndex does not look at: it sees the
@@ -48,11 +57,16 @@ impl PropertyGraphStore {
         &self,
         visit: &mut dyn FnMut(Text, Relation) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let [_, relations] = self.read(|view| view.next_numbers())?;
+        let ([_, relations], given_out) =
+            self.read(|view| Ok((view.next_numbers()?, GivenOut::read(view)?)))?;
         for number in 0..relations {
             let found = self.read(|view| {
                 let Some(record) = view.find_relation(number)? else { return Ok(None) };
-                Ok(Some((relation_key(view, number, &record)?, record.relation)))
+                let mut relation = record.relation;
+                for end in [&mut relation.source_id, &mut relation.target_id] {
+                    *end = given_out.id(end).clone();
+                }
+                Ok(Some((relation_key(view, &given_out, number, &relation)?, relation)))
             })?;
             if let Some((key, relation)) = found {
                 visit(key, relation)?;
@@ -135,9 +149,63 @@ fn bad(name: &str, what: &'static str) -> StoreError {
     StoreError::Dict { pointer: format!("/{name}"), what }
 }
 
-/// LlamaIndex's key of a relation; another one if it is that of an earlier relation.
-fn relation_key(view: View<'_>, number: u64, record: &RelationRecord) -> Result<Text, StoreError> {
-    let Relation { label, source_id, target_id, .. } = &record.relation;
+/// The nodes that are given out under another id than their own: LlamaIndex's.
+#[derive(Default)]
+struct GivenOut {
+    /// That id, by their own.
+    ids: HashMap<Text, Text>,
+    /// Their numbers, by that id.
+    numbers: HashMap<Text, u64>,
+}
+
+impl GivenOut {
+    fn read(view: View<'_>) -> Result<Self, StoreError> {
+        let mut quoted = Vec::new();
+        view.kv.scan(&view.names.ids, &mut |id, value| {
+            if id.contains(&b'"') {
+                quoted.extend(as_number(&value));
+            }
+            Ok(())
+        })?;
+        // Of two with the same id in LlamaIndex it is the earlier one's.
+        quoted.sort_unstable();
+        let mut given_out = GivenOut::default();
+        for number in quoted {
+            let Some(record) = view.find_node(number)? else { continue };
+            let id = record.node.llama_id();
+            let is_taken = given_out.numbers.contains_key(&id) || view.node_number(&id)?.is_some();
+            if !is_taken {
+                given_out.numbers.insert(id.clone(), number);
+                given_out.ids.insert(record.node.id, id);
+            }
+        }
+        Ok(given_out)
+    }
+
+    /// The id under which the node with this one is given out.
+    fn id<'a>(&'a self, id: &'a Text) -> &'a Text {
+        self.ids.get(id).unwrap_or(id)
+    }
+
+    /// The number of the node that is given out under this id.
+    fn number(&self, view: View<'_>, id: &Text) -> Result<Option<u64>, StoreError> {
+        match self.numbers.get(id) {
+            Some(number) => Ok(Some(*number)),
+            None if self.ids.contains_key(id) => Ok(None),
+            None => view.node_number(id),
+        }
+    }
+}
+
+/// LlamaIndex's key of a relation, whose ends are named as they are given out; another one if it is
+/// that of an earlier relation.
+fn relation_key(
+    view: View<'_>,
+    given_out: &GivenOut,
+    number: u64,
+    relation: &Relation,
+) -> Result<Text, StoreError> {
+    let Relation { label, source_id, target_id, .. } = relation;
     let key = [source_id.as_bytes(), label.as_bytes(), target_id.as_bytes()].join(&b'_');
     let text = |key: Vec<u8>| {
         // Texts joined by a text are one.
@@ -150,12 +218,16 @@ fn relation_key(view: View<'_>, number: u64, record: &RelationRecord) -> Result<
     if breaks.len() == 2 || breaks.len() > UNDERSCORES_MAX {
         return text(key);
     }
+    let part = |from: usize, to: usize| match Text::from_bytes(key.get(from..to).unwrap_or(b"")) {
+        Ok(id) => given_out.number(view, &id),
+        Err(_) => Ok(None),
+    };
     // Counted, not numbered: what is given out and taken in again has the same keys.
     let mut earlier = 0;
     for (place, first) in breaks.iter().enumerate() {
-        let Some(source) = part(view, &key, 0, *first)? else { continue };
+        let Some(source) = part(0, *first)? else { continue };
         for second in breaks.iter().skip(place + 1) {
-            let Some(target) = part(view, &key, second + 1, key.len())? else { continue };
+            let Some(target) = part(second + 1, key.len())? else { continue };
             let label = text(key.get(first + 1..*second).unwrap_or_default().to_vec())?;
             let other = view.relation_number(source, &label, target)?;
             earlier += u32::from(other.is_some_and(|other| other < number));
@@ -164,13 +236,5 @@ fn relation_key(view: View<'_>, number: u64, record: &RelationRecord) -> Result<
     match earlier {
         0 => text(key),
         earlier => text([&key[..], format!("#{earlier}").as_bytes()].concat()),
-    }
-}
-
-/// The number of the node whose id is this part of a key.
-fn part(view: View<'_>, key: &[u8], from: usize, to: usize) -> Result<Option<u64>, StoreError> {
-    match Text::from_bytes(key.get(from..to).unwrap_or_default()) {
-        Ok(id) => view.node_number(&id),
-        Err(_) => Ok(None),
     }
 }

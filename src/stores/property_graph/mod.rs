@@ -29,7 +29,8 @@
 //! record. Only `None` needs a scan: it also matches where the property is missing.
 //!
 //! **Ids** are kept as they are, and keys are made of parts with their lengths, so that none
-//! collide; LlamaIndex replaces quotes and joins with `_`.
+//! collide; LlamaIndex replaces quotes and joins with `_`. What is given out has LlamaIndex's ids
+//! ([`dict`]).
 //!
 //! # Atomicity and concurrency
 //!

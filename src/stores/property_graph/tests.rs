@@ -336,6 +336,52 @@ fn what_llamaindex_left_dangling_is_repaired() {
     assert_eq!(ok(copy.to_dict()), ok(graph.to_dict()));
 }
 
+/// Else it would make a second node of an entity that is put in again.
+#[test]
+fn llamaindex_gets_its_own_ids_of_names_with_quotes() {
+    let graph = in_memory();
+    let quoted = LabelledNode::entity("a\"b").with_property("p", 1);
+    ok(graph.upsert_nodes(&[quoted, LabelledNode::chunk("c\"d", "words")]));
+    let relations = [
+        Relation::new("a\"b", "r", "c\"d").with_property("w", 2),
+        Relation::new("x\"y z", "r", "x y\"z"),
+        // Keys that are the same only as LlamaIndex has them.
+        Relation::new("e\"_f", "g", "h").with_property("n", 1),
+        Relation::new("e ", "f_g", "h").with_property("n", 2),
+    ];
+    ok(graph.upsert_relations(&relations));
+    let shown = |graph: &PropertyGraphStore| {
+        let dict = ok(graph.to_dict());
+        let keys = |field| -> Vec<String> {
+            let map = dict.get(field).and_then(Value::as_map).expect("it is a map");
+            map.iter().map(|(key, _)| key.to_string()).collect()
+        };
+        let triplets = dict.get("triplets").expect("there are triplets");
+        let first = triplets.as_list().expect("it is a list")[0].clone();
+        (keys("nodes"), keys("relations"), json::to_string(&first, json::Style::Python))
+    };
+    let (nodes, keys, first) = shown(&graph);
+    assert_eq!(nodes, ["a b", "c\"d", "x y z", "x y\"z", "e _f", "h", "e "]);
+    assert_eq!(keys, ["a b_r_c\"d", "x y z_r_x y\"z", "e _f_g_h", "e _f_g_h#1"]);
+    assert_eq!(first, r#"["a b", "r", "c\"d"]"#);
+    // Another node has that id now.
+    ok(graph.upsert_nodes(&[LabelledNode::entity("a b")]));
+    let (nodes, keys, first) = shown(&graph);
+    assert_eq!((nodes[0].as_str(), nodes[7].as_str()), ("a\"b", "a b"));
+    assert_eq!(keys[0], "a\"b_r_c\"d");
+    assert_eq!(first, r#"["a\"b", "r", "c\"d"]"#);
+    for without in [None, Some("a b")] {
+        let ids: Vec<Text> = without.into_iter().map(Text::from).collect();
+        ok(graph.delete(&GraphFilter::ids(ids)));
+        let copy = in_memory();
+        ok(copy.load_dict(&ok(graph.to_dict())));
+        let all = |graph: &PropertyGraphStore| ok(graph.get(&Map::new(), &[]));
+        assert_eq!(all(&copy), all(&graph));
+        let filter = GraphFilter::relations(["r", "g", "f_g"]);
+        assert_eq!(ok(copy.get_triplets(&filter)), ok(graph.get_triplets(&filter)));
+    }
+}
+
 #[test]
 fn relations_with_one_key_are_both_given_out() {
     let graph = in_memory();
