@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::bar::Bar;
 use super::failure::Failure;
 use super::file_names::NamesArgs;
-use super::llama_dir::DirTarget;
 use super::output::{Output, bytes, count, object, plural};
 use super::{Outcome, StoreArg, open_read_only};
 use crate::kv::{KvStore, LogKv, Value};
-use crate::transfer::{ExportReport, ExportedFile, Ignored, export};
+use crate::transfer::{DirTarget, ExportReport, ExportedFile, Ignored, export};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -19,7 +18,8 @@ pub(super) struct Args {
     /// The directory for LlamaIndex to load; made if it is not there
     #[arg(value_name = "LLAMA_DIR")]
     target: PathBuf,
-    /// Write into a directory that is not empty: files of the same names are replaced
+    /// Write into a directory that is not empty: files that LlamaIndex would load are replaced, or
+    /// removed if the store has nothing for them
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -49,6 +49,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
             ("records", records.into()),
             ("files", to_json(&report)),
             ("left_out", left_out.collect::<Vec<_>>().into()),
+            ("warnings", texts(&report.warnings)),
+            ("removed", texts(&report.removed)),
         ]);
         out.value(&answer.into())?;
     } else {
@@ -81,7 +83,17 @@ fn in_words(report: &ExportReport, out: &mut Output) -> Result<(), Failure> {
     for Ignored { name, why } in &report.left_out {
         out.line(&format!("not exported: {}: {why}", name.escape_debug()))?;
     }
+    for name in &report.removed {
+        out.line(&format!("removed: {}: of an earlier export", name.escape_debug()))?;
+    }
+    for warning in &report.warnings {
+        out.line(&format!("warning: {warning}"))?;
+    }
     Ok(())
+}
+
+fn texts(texts: &[String]) -> Value {
+    texts.iter().map(|text| text.as_str().into()).collect::<Vec<Value>>().into()
 }
 
 fn to_json(report: &ExportReport) -> Value {

@@ -6,11 +6,12 @@ use super::Outcome;
 use super::bar::Bar;
 use super::failure::{Failure, warn};
 use super::file_names::NamesArgs;
-use super::llama_dir::DirSource;
 use super::output::{Output, count, object, plural};
 use super::snapshots::keeping_all;
 use crate::kv::{LogKv, Map, Value};
-use crate::transfer::{FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem};
+use crate::transfer::{
+    DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,7 +34,6 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let what = args.from.display();
     let failed = |e| Failure::of(&what, e);
-    let failed_to_list = |e| Failure::of(&what, e);
     let source = DirSource::new(&args.from);
     let options = ImportOptions::new().salvage(args.salvage).replace(args.replace);
     let options = options.names(args.names.names());
@@ -42,10 +42,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     // Before the store is opened: if nothing can be imported, none is made.
     let import = Import::check(&source, options, &mut show).map_err(failed)?;
     let db = keeping_all().open(&args.store)?;
-    let mut report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
+    let report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
     db.close()?;
     drop(bar);
-    report.ignored.extend(source.others().map_err(failed_to_list)?);
     if out.is_json() {
         out.value(&to_json(&report).into())?;
     } else {

@@ -27,7 +27,6 @@ mod import;
 mod ingest;
 mod inspect;
 mod list;
-mod llama_dir;
 mod output;
 mod query;
 mod repair;

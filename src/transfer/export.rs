@@ -10,7 +10,7 @@ use super::error::TransferError;
 use super::files::{FileNames, Target};
 use super::graph;
 use super::keyvalue;
-use super::kinds::NAMESPACE_SEPARATOR;
+use super::kinds::{FileKind, NAMESPACE_SEPARATOR};
 use super::property_graph;
 use super::report::Ignored;
 use super::space::Space;
@@ -25,8 +25,12 @@ use crate::stores::{Registry, StoreError, has_property_graph};
 pub struct ExportReport {
     /// The files, in the order in which they were written.
     pub files: Vec<ExportedFile>,
-    /// Collections for which LlamaIndex has no file, and why.
+    /// What LlamaIndex has no file for, and why.
     pub left_out: Vec<Ignored>,
+    /// What LlamaIndex will read otherwise than it is here.
+    pub warnings: Vec<String>,
+    /// Files of an earlier export that were removed: LlamaIndex would have read them.
+    pub removed: Vec<String>,
 }
 
 /// A file that was written.
@@ -58,7 +62,7 @@ pub fn export(
     names: &FileNames,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ExportReport, TransferError> {
-    let contents = Contents::of(&**kv).map_err(|e| TransferError::Read(e.into()))?;
+    let mut contents = Contents::of(&**kv).map_err(|e| TransferError::Read(e.into()))?;
     let total = contents.records;
     let mut export = Export { kv, target, progress, total, done: 0, report: <_>::default() };
     export.file(&names.docstore, Style::Python, |out| keyvalue::write(out, &contents))?;
@@ -70,6 +74,13 @@ pub fn export(
     namespaces.sort();
     for namespace in &namespaces {
         let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
+        if let Some(why) = export.target.refuses(&name) {
+            let why = format!("its file would be called \"{}\": {why}", name.escape_debug());
+            let name = Space::Vectors(namespace.clone()).to_string();
+            contents.left_out.push(Ignored { name, why });
+            continue;
+        }
+        export.report.warnings.extend(misread(namespace, &name, &namespaces));
         export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
     }
     if has_property_graph(kv).map_err(TransferError::Read)? {
@@ -84,8 +95,20 @@ pub fn export(
     let Export { mut report, .. } = export;
     report.left_out = contents.left_out;
     let failed = |source| TransferError::Write { file: String::new(), source };
+    let is_known = |name: &str| FileKind::of_name(name, names).is_some();
+    report.removed = target.replace(&is_known).map_err(failed)?;
     target.commit().map_err(failed)?;
     Ok(report)
+}
+
+/// What LlamaIndex makes of the vector store `namespace`, if it takes it for another: it reads the
+/// name of the file up to the first `__`.
+fn misread(namespace: &str, file: &str, all: &[String]) -> Option<String> {
+    let (front, _) = namespace.split_once(NAMESPACE_SEPARATOR)?;
+    let is_there = all.iter().any(|other| other == front);
+    let loss = if is_there { ", of which it reads one only" } else { "" };
+    let (file, front) = (file.escape_debug(), front.escape_debug());
+    Some(format!("LlamaIndex takes {file} for the vector store \"{front}\"{loss}"))
 }
 
 struct Export<'a> {

@@ -3,6 +3,8 @@
 
 use std::io::{self, Read, Write};
 
+use super::report::Ignored;
+
 /// A file of a [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
@@ -27,6 +29,15 @@ pub trait Source {
     ///
     /// Why it cannot be opened.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>>;
+
+    /// What lies in the directory and is no file that could be imported, for the report.
+    ///
+    /// # Errors
+    ///
+    /// Why the directory cannot be read.
+    fn others(&self) -> io::Result<Vec<Ignored>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A directory that LlamaIndex will load from.
@@ -38,6 +49,22 @@ pub trait Target {
     ///
     /// Why it cannot be made.
     fn create(&mut self, name: &str) -> io::Result<Box<dyn Write + '_>>;
+
+    /// Why no file can be called `name`, if none can: the export goes on without it, and says so.
+    fn refuses(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Called after the last file was written, before [`Target::commit`], which is to remove the
+    /// files that are there from before, were not made anew, and have a name of which `is_known`
+    /// is true: LlamaIndex would load them together with the new ones. Returns their names.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be listed.
+    fn replace(&mut self, _is_known: &dyn Fn(&str) -> bool) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Called once, after the last file was written whole: makes all of them seen, and durable.
     ///

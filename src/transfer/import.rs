@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chat;
 use super::context;
+use super::dir::is_unfinished;
 use super::error::{Left, Stop, TransferError};
 use super::files::{FileEntry, FileNames, Source};
 use super::graph;
@@ -115,6 +116,8 @@ impl Halt {
 
 struct Planned {
     kind: FileKind,
+    /// Its name says what it is, and not its content.
+    is_named: bool,
     learned: Learned,
     report: FileReport,
 }
@@ -141,26 +144,53 @@ impl<'s> Import<'s> {
         for FileEntry { name, len } in entries {
             match kind_of(source, &name, &all, &options.names) {
                 Err(why) => report.ignored.push(Ignored { name, why }),
-                Ok(kind) => {
-                    let file = FileReport::new(name, kind.name(), len);
-                    files.push(Planned { kind, learned: Learned::default(), report: file });
+                Ok((kind, is_named)) => {
+                    let report = FileReport::new(name, kind.name(), len);
+                    let learned = Learned::default();
+                    files.push(Planned { kind, is_named, learned, report });
                 }
             }
         }
         if files.is_empty() {
             return Err(TransferError::NothingFound);
         }
+        report.ignored.extend(source.others().map_err(TransferError::Source)?);
+        // Those first that win.
+        files.sort_by_key(|file| !file.is_named);
         let total = 2 * files.iter().map(|file| file.report.len).sum::<u64>();
         let claims = Claims::new();
         let mut import = Import { source, options, files, claims, report, total, done: 0 };
-        for index in 0..import.files.len() {
-            import
-                .walk(index, Walk::Check, progress)
-                .map_err(|halt| halt.stop.of_check(&halt.file))?;
+        let mut index = 0;
+        while index < import.files.len() {
+            match import.walk(index, Walk::Check, progress) {
+                Ok(()) => index += 1,
+                Err(halt) => import.give_way(index, halt)?,
+            }
         }
+        import.files.sort_by(|a, b| a.report.name.cmp(&b.report.name));
+        import.report.ignored.sort_by(|a, b| a.name.cmp(&b.name));
         let again = import.files.iter().filter(|file| file.learned.needs_second);
         import.total += again.map(|file| file.report.len).sum::<u64>();
         Ok(import)
+    }
+
+    /// A file that only its content shows to hold what one of a known name holds, a copy for
+    /// instance, is not read.
+    fn give_way(&mut self, index: usize, halt: Halt) -> Result<(), TransferError> {
+        let is_named =
+            |name: &str| self.files.iter().any(|file| file.is_named && file.report.name == name);
+        match &*halt.stop {
+            Stop::Twice { space, other } if is_named(other) && !is_named(&halt.file) => {
+                let why = format!("{other} holds {space}");
+                let ignored = self.files.remove(index).report;
+                self.claims.retain(|_, file| *file != ignored.name);
+                self.total = self.total.saturating_sub(2 * ignored.len);
+                self.done = self.done.saturating_sub(ignored.len);
+                self.report.ignored.push(Ignored { name: ignored.name, why });
+                Ok(())
+            }
+            _ => Err(halt.stop.of_check(&halt.file)),
+        }
     }
 
     /// Bytes that will have been read when all is done.
@@ -303,7 +333,9 @@ impl<'s> Import<'s> {
     /// Walks through one file. A salvage goes on where the file cannot be read any further.
     fn walk(&mut self, index: usize, walk: Walk, progress: &mut Progress<'_>) -> Result<(), Halt> {
         let Import { source, options, files, claims, total, done, .. } = self;
-        let Some(Planned { kind, learned, report }) = files.get_mut(index) else { return Ok(()) };
+        let Some(Planned { kind, learned, report, .. }) = files.get_mut(index) else {
+            return Ok(());
+        };
         let is_check = matches!(walk, Walk::Check);
         let name = report.name.clone();
         let (before, all) = (*done, *total);
@@ -337,22 +369,32 @@ impl<'s> Import<'s> {
     }
 }
 
-/// What a file is; why it is not read, else.
+/// What a file is, and whether its name says so; why it is not read, else.
 fn kind_of(
     source: &dyn Source,
     name: &str,
     all: &[String],
     names: &FileNames,
-) -> Result<FileKind, String> {
+) -> Result<(FileKind, bool), String> {
+    if is_unfinished(name) {
+        return Err("an export that did not end left it".to_owned());
+    }
     let Some(kind) = FileKind::of_name(name, names) else {
+        let shown = name.trim_start_matches('.');
+        let is_copied = |known: &&String| {
+            FileKind::of_name(known, names).is_some() && shown.starts_with(known.as_str())
+        };
+        if let Some(known) = all.iter().find(is_copied) {
+            return Err(format!("{known} is there, of which it seems to be a copy"));
+        }
         let content = source.open(name).map_err(|e| format!("it cannot be opened: {e}"))?;
-        return FileKind::of_content(name, content).map_err(str::to_owned);
+        return Ok((FileKind::of_content(name, content)?, false));
     };
     // LlamaIndex takes the file of the newer name, too.
     let newer = FileKind::newer_name(name, names);
     match newer.filter(|newer| all.contains(newer)) {
         Some(newer) => Err(format!("{newer} has taken its place")),
-        None => Ok(kind),
+        None => Ok((kind, true)),
     }
 }
 

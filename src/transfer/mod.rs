@@ -1,8 +1,9 @@
 //! Import and export of the directories that LlamaIndex persists.
 //!
 //! [`Import`] reads such a directory into a store, [`export`] writes one that LlamaIndex loads.
-//! Both stream: memory follows the largest record, not the files. Neither knows the file system;
-//! [`Source`] and [`Target`] are directories, wherever they are.
+//! Both stream: memory follows the largest record, not the files. Neither knows the file system:
+//! [`Source`] and [`Target`] are directories, wherever they are; [`DirSource`] and [`DirTarget`]
+//! those of the file system.
 //!
 //! # What is read and written
 //!
@@ -29,7 +30,7 @@
 //! Nothing is in silence. [`ImportReport`] lists files that were not read, with the reason, and
 //! keys, fields and rows that no store has a place for, which LlamaIndex does not read either;
 //! [`ExportReport`] lists collections that LlamaIndex has no file for. Two files that would fill
-//! the same store are an error.
+//! the same store are an error, unless the name of one only says what it is: that one counts.
 //!
 //! # All or nothing
 //!
@@ -44,6 +45,7 @@
 mod chat;
 mod contents;
 mod context;
+mod dir;
 mod error;
 mod export;
 mod files;
@@ -58,6 +60,7 @@ mod report;
 mod space;
 mod vectors;
 
+pub use dir::{DirSource, DirTarget};
 pub use error::{Left, TransferError};
 pub use export::{ExportReport, ExportedFile, export};
 pub use files::{FileEntry, FileNames, Source, Target};

@@ -1,7 +1,7 @@
 //! Nothing is left out in silence: what no store has a place for is in the report.
 
 use siltstone::model::ChatMessage;
-use siltstone::stores::{ChatQueue, GraphStore, MessageStatus};
+use siltstone::stores::{ChatQueue, ChatStore, GraphStore, MessageStatus, PropertyGraphStore};
 use siltstone::transfer::Listed;
 
 use super::*;
@@ -107,30 +107,59 @@ fn files_that_are_not_read_are_named_with_the_reason() {
     assert!(vectors.contains("new") && !vectors.contains("old"));
 }
 
-/// Files that would fill the same: none of them wins by its name.
+/// Files that would fill the same, and have no known name: none of them wins.
 #[test]
 fn two_files_with_the_same_store_are_refused() {
     let hashes = r#"{"docstore/metadata": {"a": {"doc_hash": "h"}}}"#;
     let vectors = r#"{"embedding_dict": {"a": [1]}}"#;
     for (one, other, text, space) in [
-        ("docstore.json", "my.json", hashes, "the document store \"docstore\""),
-        ("a__vector_store.json", "a__v.json", vectors, "the vector store \"a\""),
-        ("c.json", "graph_store.json", r#"{"graph_dict": {}}"#, "a graph"),
+        ("a.json", "my.json", hashes, "the document store \"docstore\""),
+        ("a__u.json", "a__v.json", vectors, "the vector store \"a\""),
+        ("c.json", "d.json", r#"{"graph_dict": {}}"#, "a graph"),
     ] {
         for salvage in [false, true] {
             let (kv, files) = (memory(), Files::of(&[(one, text), (other, text)]));
             let options = ImportOptions::new().salvage(salvage);
             let said = import(&files, &kv, options).unwrap_err().to_string();
-            let (first, last) = (one.min(other), one.max(other));
             assert_eq!(
                 said,
                 format!(
-                    "{last} and {first} both hold {space}; nothing was imported; import the right \
+                    "{other} and {one} both hold {space}; nothing was imported; import the right \
                      one by its path"
                 )
             );
             assert_eq!(everything(&*kv), Everything::new());
         }
+    }
+}
+
+/// Goal: a copy beside a file of a known name does no harm, wherever its name stands in the order,
+/// and leaves nothing of what only it holds.
+#[test]
+fn a_copy_gives_way_to_the_file_of_a_known_name() {
+    let of = |id: &str, more: &str| {
+        format!(r#"{{{more}"docstore/metadata": {{"{id}": {{"doc_hash": "h"}}}}}}"#)
+    };
+    let (right, wrong) = (of("right", ""), of("wrong", r#""mine/metadata": {"a": {}}, "#));
+    let alone = memory();
+    import(&Files::of(&[("docstore.json", &right)]), &alone, ImportOptions::new()).unwrap();
+    let held = "docstore.json holds the document store \"docstore\"";
+    let copied = "docstore.json is there, of which it seems to be a copy";
+    for (name, text, why) in [
+        ("a.json", wrong.as_str(), held),
+        ("old.json", &wrong, held),
+        ("docstore.json.bak", &wrong, copied),
+        ("docstore.json~", r#"{"docstore/metadata": {"a"#, copied),
+        (".docstore.json.swp", &wrong, copied),
+        (".docstore.json.siltstone-export", &wrong, "an export that did not end left it"),
+        (".a__vector_store.json.siltstone-export", "{", "an export that did not end left it"),
+    ] {
+        let (kv, files) = (memory(), Files::of(&[("docstore.json", &right), (name, text)]));
+        let report = import(&files, &kv, ImportOptions::new()).unwrap();
+        assert_eq!((report.records(), report.files.len()), (1, 1), "{name}");
+        assert_eq!((report.ignored[0].name.as_str(), report.ignored[0].why.as_str()), (name, why));
+        assert!(kv.contains("docstore/metadata", b"right").unwrap());
+        assert_eq!(everything(&*kv), everything(&*alone), "{name}");
     }
 }
 
@@ -198,20 +227,41 @@ fn a_collection_of_structs_and_nodes_is_refused() {
     }
 }
 
+/// Goal: what LlamaIndex has no file for is named, and not written as if it were a collection of
+/// the user's. Those of like names are the user's.
 #[test]
 fn an_export_says_what_it_has_no_file_for() {
     let kv = memory();
-    ChatQueue::new(kv.clone())
-        .add_message("a", &ChatMessage::default(), MessageStatus::Active)
-        .unwrap();
+    for namespace in ["", "mine"] {
+        ChatQueue::with_namespace(kv.clone(), namespace)
+            .add_message("a", &ChatMessage::default(), MessageStatus::Active)
+            .unwrap();
+    }
     GraphStore::with_namespace(kv.clone(), "mine").upsert_triplet("a", "knows", "b").unwrap();
+    ChatStore::with_namespace(kv.clone(), "mine")
+        .set_messages("a", &[ChatMessage::default()])
+        .unwrap();
+    let node = siltstone::model::LabelledNode::entity("a");
+    PropertyGraphStore::with_namespace(kv.clone(), "yours").upsert_nodes(&[node]).unwrap();
     kv.put("c", b"\xff", &Value::from(1)).unwrap();
-    kv.put("d", b"k", &Value::from(1)).unwrap();
+    for name in ["d", "plain/nodes", "plain/rows", "plain/order", "plain/chats"] {
+        kv.put(name, b"k", &Value::from(1)).unwrap();
+    }
     let mut files = Files::default();
     let report = export(&kv, &mut files, &FileNames::default(), &mut |_, _| {}).unwrap();
     let names: Vec<&str> = report.left_out.iter().map(|left| left.name.as_str()).collect();
     println!("{:?}", report.left_out);
-    assert!(names.contains(&"c") && names.contains(&"chat_queue/rows") && !names.contains(&"d"));
+    for name in ["c", "chat_queue/rows", "mine/queues", "mine/rows", "mine/chats", "mine/messages"]
+    {
+        assert!(names.contains(&name), "{name}");
+    }
+    for name in ["mine/subjects", "mine/order", "mine/edges", "yours/nodes"] {
+        assert!(names.contains(&name), "{name}");
+    }
     let docs = parse(&files.files["docstore.json"]);
+    let mut written: Vec<String> =
+        docs.as_map().unwrap().keys().map(|key| key.to_string()).collect();
+    written.sort();
+    assert_eq!(written, ["d", "plain/chats", "plain/nodes", "plain/order", "plain/rows"]);
     assert_eq!(docs.get("d").and_then(|d| d.get("k")), Some(&Value::Int(1)));
 }

@@ -4,6 +4,7 @@
 //! as a folder in `SILTSTONE_PERSIST_DIR`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: panics and reports")]
 
+mod directory;
 mod dirs;
 mod errors;
 mod kept;
