@@ -15,7 +15,7 @@ use super::core::Core;
 use super::error::WriteError;
 
 /// For how long others hold back their bytes for a sync. They move some hundred KiB between two
-/// such waits, so that syncs which never end slow them down, to some ten MB/s, and do not stop them.
+/// such waits, so that syncs which never end slow them down, to tens of MB/s, and never stop them.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(5);
 
 /// State of the sync stream of a store.

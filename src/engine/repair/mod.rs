@@ -102,11 +102,15 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
         plan.report.lost.clear();
         plan.report.lost_ranges.clear();
     }
-    if !plan.report.is_changed {
-        look_at_checkpoint(dir, options, &mut plan.report)?;
-        return Ok(plan.report);
+    if !plan.report.is_changed
+        && let Some(damage) = look_at_checkpoint(dir, options)
+    {
+        plan.report.is_changed = true;
+        plan.report.replaced.push(damage.file.clone());
+        plan.quarantine.push(damage.file.clone());
+        plan.report.damage.push(damage.into());
     }
-    if options.dry_run {
+    if options.dry_run || !plan.report.is_changed {
         return Ok(plan.report);
     }
     let report = write::carry_out(vfs, dir, plan)?;
@@ -114,28 +118,16 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
     Ok(report)
 }
 
-/// Removes a checkpoint that is damaged from a store that is whole otherwise. An open has no use
-/// for it, and a check would name it for ever.
-fn look_at_checkpoint(
-    dir: &Path,
-    options: &RepairOptions,
-    report: &mut RepairReport,
-) -> Result<(), RepairError> {
+/// What is wrong with the checkpoint of a store that is whole otherwise. An open has no use for such
+/// a one, and a check would name it for ever.
+fn look_at_checkpoint(dir: &Path, options: &RepairOptions) -> Option<Corruption> {
     let open = Options::new().vfs(options.vfs.clone()).read_only(true).create(false);
     // What does not open is another matter, and not one of the checkpoint.
-    let Ok(core) = Core::open(dir, open.open_threads(1)) else { return Ok(()) };
+    let core = Core::open(dir, open.open_threads(1)).ok()?;
     let found = core.verify_checkpoint(|_| Ok::<(), std::convert::Infallible>(()));
-    let Ok(Some((offset, what))) = found else { return Ok(()) };
-    let file = dir.join(checkpoint::FILE_NAME);
+    let (offset, what) = found.ok()??;
     let what = format!("{what}; no record is lost by it");
-    report.damage.push(Corruption { file: file.clone(), offset, what }.into());
-    report.is_changed = true;
-    if !options.dry_run {
-        write::remove(&*options.vfs, &file)?;
-        options.vfs.sync_dir(dir).map_err(RepairError::io("sync directory", dir))?;
-        report.replaced.push(file);
-    }
-    Ok(())
+    Some(Corruption { file: dir.join(checkpoint::FILE_NAME), offset, what })
 }
 
 /// Opens the repaired store and checks it.

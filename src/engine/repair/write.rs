@@ -47,8 +47,6 @@ pub(super) fn carry_out(
     for path in &plan.leftovers {
         remove(vfs, path)?;
     }
-    // It speaks of the store as it was; an open builds the index without it.
-    remove(vfs, &dir.join(checkpoint::FILE_NAME))?;
     vfs.sync_dir(dir).map_err(RepairError::io("sync directory", dir))?;
     let ids = plan.rewrites.len() as u64 + u64::from(!plan.creates.is_empty());
     let next_id = plan.first_id.saturating_add(ids.max(1));
@@ -58,6 +56,9 @@ pub(super) fn carry_out(
         }
     }
     quarantine(vfs, dir, &mut plan, next_id)?;
+    // It speaks of the store as it was; an open builds the index without it.
+    remove(vfs, &dir.join(checkpoint::FILE_NAME))?;
+    vfs.sync_dir(dir).map_err(RepairError::io("sync directory", dir))?;
     let mut id = plan.first_id;
     for rewrite in std::mem::take(&mut plan.rewrites) {
         id = rewrite.id + 1;
@@ -83,7 +84,7 @@ pub(super) fn carry_out(
     Ok(plan.report)
 }
 
-pub(super) fn remove(vfs: &dyn Vfs, path: &Path) -> Result<(), RepairError> {
+fn remove(vfs: &dyn Vfs, path: &Path) -> Result<(), RepairError> {
     match vfs.remove(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(RepairError::io("remove", path)(e))
