@@ -118,8 +118,8 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
     Ok(report)
 }
 
-/// What is wrong with the checkpoint of a store that is whole otherwise. An open has no use for such
-/// a one, and a check would name it for ever.
+/// What is wrong with the checkpoint of a store that is whole otherwise. An open has no use for
+/// such a one, and a check would name it for ever.
 fn look_at_checkpoint(dir: &Path, options: &RepairOptions) -> Option<Corruption> {
     let open = Options::new().vfs(options.vfs.clone()).read_only(true).create(false);
     // What does not open is another matter, and not one of the checkpoint.
