@@ -53,6 +53,12 @@ pub enum OpenError {
         /// The format's version found, major and minor.
         found: (u16, u16),
     },
+    /// The directory holds a backup of a snapshot that did not come to its end. Back up into it
+    /// again, which begins anew, or remove it.
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// An option is out of its range.
     InvalidOption(String),
     /// This build of the library lacks a feature that the store needs, which is named.
@@ -172,6 +178,12 @@ impl fmt::Display for OpenError {
                 write!(f, "store {} is open for writing in process {holder}", dir.display())
             }
             OpenError::Missing { dir } => write!(f, "there is no store in {}", dir.display()),
+            OpenError::Unfinished { dir } => write!(
+                f,
+                "{} holds a backup of a snapshot that did not come to its end; back up into it \
+                 again, or remove it",
+                dir.display()
+            ),
             OpenError::Version { file, found } => write!(
                 f,
                 "{} has format version {}.{}, this program reads {}.x",

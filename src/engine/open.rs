@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::backup::unfinished;
 use super::catalog::Catalog;
 use super::checkpoint::{Base, Checkpoints, ManifestView, Stop};
 use super::clock::Clock;
@@ -52,6 +53,9 @@ impl Core {
         options.validate()?;
         // The process may change its directory later.
         let dir = &*options.vfs.absolute(dir);
+        if !options.is_finishing && unfinished::is_marked(&*options.vfs, dir)? {
+            return Err(OpenError::Unfinished { dir: dir.to_owned() });
+        }
         if !options.read_only {
             return Self::open_writer(dir, options);
         }

@@ -133,6 +133,8 @@ pub struct Options {
     pub(super) inline_maintenance: bool,
     pub(super) open_threads: usize,
     pub(super) retention: Retention,
+    /// Opens a store that is marked as an unfinished backup: by who finishes it.
+    pub(super) is_finishing: bool,
     pub(super) compaction: CompactionOptions,
     pub(super) checkpoint_every: u64,
     pub(super) store_id: Option<StoreId>,
@@ -153,6 +155,7 @@ impl Default for Options {
             inline_maintenance: false,
             open_threads: 0,
             retention: Retention::default(),
+            is_finishing: false,
             compaction: CompactionOptions::default(),
             checkpoint_every: CHECKPOINT_EVERY_DEFAULT,
             store_id: None,

@@ -47,6 +47,7 @@ mod frozen;
 mod receive;
 mod snapshot;
 mod target;
+pub(super) mod unfinished;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -161,19 +162,27 @@ impl Core {
     ) -> Result<BackupReport, BackupError> {
         let target = Target::lock(&*self.options.vfs, dir)?;
         let frozen = self.freeze()?;
-        self.backup_frozen(dir, target, frozen, options)
+        self.backup_frozen(dir, target, frozen, options, false)
     }
 
-    /// Makes the store in `dir` what was `frozen`.
+    /// Makes the store in `dir` what was `frozen`; one that must not be opened yet, if more
+    /// `is_to_come`.
     fn backup_frozen(
         &self,
         dir: &Path,
         target: Target<'_>,
         frozen: frozen::Frozen,
         options: &BackupOptions,
+        is_to_come: bool,
     ) -> Result<BackupReport, BackupError> {
         let vfs = &*self.options.vfs;
+        unfinished::begin_anew(&target, frozen.store)?;
         let plan = target.examine(&frozen, options)?;
+        if is_to_come {
+            unfinished::mark(vfs, dir)?;
+        } else if unfinished::is_marked(vfs, dir)? {
+            unfinished::unmark(vfs, dir)?;
+        }
         let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
         bring::bring(vfs, dir, &plan, options, &mut report)?;
         if planted!(LeftoversGoFirst) {

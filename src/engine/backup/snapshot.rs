@@ -1,14 +1,14 @@
 //! Backup of a durable snapshot: a backup of now that is rolled back.
 //!
 //! The log of the target holds what came after the snapshot too, as dead records, until compaction
-//! there takes them away. A power cut or a kill leaves the target as [`super`] says, or, from the
-//! rollback on, as a store of its own: rolled back or not, and no target for further backups.
+//! there takes them away. A power cut or a kill leaves the target as it was, or marked as unfinished
+//! ([`unfinished`]), or done.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::target::Target;
-use super::{BackupError, BackupOptions, BackupReport};
+use super::{BackupError, BackupOptions, BackupReport, unfinished};
 use crate::engine::core::Core;
 use crate::engine::db::Db;
 use crate::engine::error::SnapshotError;
@@ -20,8 +20,10 @@ impl Db {
     /// this leaves there is a store of its own, and no target for another backup. The sequence
     /// number in the report is the snapshot's.
     ///
-    /// If the process is killed meanwhile, the target may be a store of the newest state instead:
-    /// remove it and begin anew.
+    /// Until it is done the target does not open ([`OpenError::Unfinished`]), also if it held an
+    /// earlier backup; if the process is killed meanwhile, the next backup into it begins anew.
+    ///
+    /// [`OpenError::Unfinished`]: crate::engine::OpenError::Unfinished
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,19 +53,21 @@ impl Db {
         let core = self.core();
         let mut report = core.backup_with_snapshot(dir, id, &options.clone().verify(false))?;
         let source = self.options();
-        let target = Options::new()
+        let mut target = Options::new()
             .time(core.clock.now())
             .vfs(Arc::clone(&source.vfs))
             .segment_len(source.segment_len)
             .inline_maintenance(source.inline_maintenance)
             .compaction(CompactionOptions::manual())
             .create(false);
+        target.is_finishing = true;
         let target = target.open(dir)?;
         let seqno = target.snapshots().iter().find(|s| s.id == id).map_or(0, |s| s.seqno);
         let rollback = target.rollback_to(id)?;
         target.drop_snapshot(rollback.undo.id)?;
         report.seqno = seqno;
         target.close().map_err(SnapshotError::Write)?;
+        unfinished::unmark(&*source.vfs, dir)?;
         if options.verify {
             self.verify_backup(dir, &options)?;
         }
@@ -85,6 +89,6 @@ impl Core {
         let target = Target::lock(&*self.options.vfs, dir)?;
         let frozen = self.freeze()?;
         drop(none_is_dropped);
-        self.backup_frozen(dir, target, frozen, options)
+        self.backup_frozen(dir, target, frozen, options, true)
     }
 }
