@@ -496,10 +496,10 @@ fn a_backup_of_a_snapshot_knows_the_time() {
     assert_eq!(&*backup.get("c", b"new").unwrap().unwrap(), b"2");
 }
 
-/// Goal: the target of a backup of a snapshot is never taken for one while it is none: after a power
-/// cut at any operation it holds the snapshot, or does not open; and the next backup into it ends
-/// well. Method: into a new directory, and into one with an earlier backup, with later batches that
-/// the rollback must undo.
+/// Goal: the target of a backup of a snapshot is never taken for one while it is none: after a
+/// power cut at any operation it holds the snapshot, or does not open; and the next backup into it
+/// ends well. Method: into a new directory, and into one with an earlier backup, with later batches
+/// that the rollback must undo.
 #[test]
 fn a_power_cut_in_a_backup_of_a_snapshot_leaves_it_or_no_store() {
     let (mut looked, mut unfinished, mut begun_anew) = (0, 0, 0);
@@ -574,7 +574,8 @@ fn a_power_cut_in_a_backup_of_a_snapshot_leaves_it_or_no_store() {
         }
     }
     say!(
-        "power cuts in backups of a snapshot: {looked} states, {unfinished} unfinished, {begun_anew} begun anew"
+        "power cuts in backups of a snapshot: {looked} states, {unfinished} unfinished, \
+         {begun_anew} begun anew"
     );
     assert!(unfinished > 10 && begun_anew > unfinished);
 }

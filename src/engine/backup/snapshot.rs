@@ -1,8 +1,8 @@
 //! Backup of a durable snapshot: a backup of now that is rolled back.
 //!
 //! The log of the target holds what came after the snapshot too, as dead records, until compaction
-//! there takes them away. A power cut or a kill leaves the target as it was, or marked as unfinished
-//! ([`unfinished`]), or done.
+//! there takes them away. A power cut or a kill leaves the target as it was, or marked as
+//! unfinished ([`unfinished`]), or done.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The mark of a directory in which a backup of a snapshot is being made.
 //!
-//! Such a backup is one of the newest state first, which is rolled back then: in between it must not
-//! be taken for what was asked for. The mark is an empty file. It is durable before the manifest is
-//! written that makes the directory a store, and removed after the rollback is durable. A power cut
-//! leaves the directory as it was, or marked, or finished; a marked one is emptied by the next
-//! backup into it.
+//! Such a backup is one of the newest state first, which is rolled back then: in between it must
+//! not be taken for what was asked for. The mark is an empty file. It is durable before the
+//! manifest is written that makes the directory a store, and removed after the rollback is durable.
+//! A power cut leaves the directory as it was, or marked, or finished; a marked one is emptied by
+//! the next backup into it.
 
 use std::path::Path;
 
