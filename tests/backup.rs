@@ -269,7 +269,7 @@ fn foreign_targets_are_refused_untouched() {
     other.backup_to(&target, BackupOptions::new()).unwrap();
     assert!(verified(&target) == before);
     // A target that somebody has open for writing, and the store itself.
-    let open = options().open(&target).unwrap();
+    let open = open_still(&target);
     assert!(matches!(
         other.backup_to(&target, BackupOptions::new()),
         Err(BackupError::Target(siltstone::OpenError::Locked { .. }))
@@ -277,7 +277,7 @@ fn foreign_targets_are_refused_untouched() {
     drop(open);
     assert!(other.backup_to(temp.path().join("other"), BackupOptions::new()).is_err());
     // A later state of the store.
-    let later = options().open(&target).unwrap();
+    let later = open_still(&target);
     drop(later);
     let copy = temp.path().join("copy");
     other.backup_to(&copy, BackupOptions::new()).unwrap();
