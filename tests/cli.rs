@@ -935,3 +935,35 @@ fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
     let line = complains(dir, &["import", "nowhere", "--store", "store"], 2);
     assert!(line.starts_with("siltstone: nowhere: cannot read the directory: "), "{line}");
 }
+
+/// Goal: no verb takes what LlamaIndex persisted for a store, nor makes an empty one of it; each
+/// says how it becomes one. A store beside such files is one all the same.
+#[test]
+fn a_directory_that_llamaindex_persisted_is_no_store() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    llama_dir(&dir.join("llama"));
+    fs::write(dir.join("a.txt"), "text").unwrap();
+    let names = || fs::read_dir(dir.join("llama")).unwrap().count();
+    let before = names();
+    let verbs: &[&[&str]] = &[
+        &["ingest", "a.txt", "--store", "llama"],
+        &["import", "llama", "--store", "llama"],
+        &["export", "llama", "out"],
+        &["list", "llama"],
+        &["chat", "llama"],
+        &["stats", "llama"],
+        &["check", "llama"],
+        &["compact", "llama"],
+        &["snapshots", "list", "llama"],
+    ];
+    for verb in verbs {
+        let line = complains(dir, verb, 2);
+        assert!(line.contains("docstore.json"), "{verb:?}: {line}");
+        assert!(line.contains("`siltstone import llama --store NEW`"), "{verb:?}: {line}");
+        assert_eq!(names(), before, "{verb:?} made something");
+    }
+    ok(dir, &["import", "llama", "--store", "store"]);
+    fs::copy(dir.join("llama/docstore.json"), dir.join("store/docstore.json")).unwrap();
+    ok(dir, &["list", "store"]);
+}

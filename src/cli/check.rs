@@ -12,6 +12,7 @@ use crate::engine::{
     CheckOptions, CheckReport, Db, Defect, OpenError, Options, RepairOptions, repair,
 };
 use crate::kv::{Map, Value};
+use crate::transfer::refuse_persisted;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,7 +35,9 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
 
 /// Opens a store and checks it; returns the notes of the open as well.
 pub(super) fn look(dir: &Path, rate: Option<u64>) -> Result<(CheckReport, Vec<String>), Failure> {
-    let opened = Options::new().read_only(true).create(false).open(dir);
+    let options = Options::new().read_only(true).create(false);
+    refuse_persisted(dir, &options)?;
+    let opened = options.open(dir);
     let (report, notes) = match opened {
         Ok(db) => (check(&db, rate)?, db.recovery_report().notes.clone()),
         // Damage so bad that the open refuses is what was asked for.

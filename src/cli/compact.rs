@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, object, plural};
-use super::{Outcome, StoreArg};
+use super::{Outcome, StoreArg, open};
 use crate::engine::{CompactionOptions, CompactionReport, Db, Options, Stats};
 use crate::kv::Value;
 
@@ -24,7 +24,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let rate = args.rate.map_or(0, |mib| mib << 20);
     let compaction = CompactionOptions::manual().bytes_per_second(rate);
-    let db = Options::new().create(false).compaction(compaction).open(&args.store.dir)?;
+    let options = Options::new().create(false).compaction(compaction);
+    let db = open(options, &args.store.dir)?;
     let before = db.stats();
     let report = compact(&db, before.log_bytes())?;
     let after = db.stats();

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::Outcome;
 use super::bar::Bar;
 use super::failure::{Failure, warn};
 use super::file_names::NamesArgs;
 use super::output::{Output, count, object, plural};
 use super::snapshots::keeping_all;
+use super::{Outcome, open};
 use crate::kv::{LogKv, Map, Value};
 use crate::transfer::{
     DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut show = |done, total| bar.show(done, total, String::new);
     // Before the store is opened: if nothing can be imported, none is made.
     let import = Import::check(&source, options, &mut show).map_err(failed)?;
-    let db = keeping_all().open(&args.store)?;
+    let db = open(keeping_all(), &args.store)?;
     let report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
     db.close()?;
     drop(bar);

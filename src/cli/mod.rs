@@ -42,6 +42,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::engine::{Db, Options};
+use crate::transfer::refuse_persisted;
 use failure::Failure;
 use output::Output;
 
@@ -120,7 +121,7 @@ impl ReadArg {
     /// Opens the store beside whoever may be writing it.
     fn open(&self) -> Result<Db, Failure> {
         let options = Options::new().read_only(true).create(false).time(self.time);
-        Ok(options.open(&self.store.dir)?)
+        open(options, &self.store.dir)
     }
 }
 
@@ -183,7 +184,13 @@ pub fn run() -> ExitCode {
 
 /// Opens a store beside whoever may be writing it.
 fn open_read_only(dir: &Path) -> Result<Db, Failure> {
-    Ok(Options::new().read_only(true).create(false).open(dir)?)
+    open(Options::new().read_only(true).create(false), dir)
+}
+
+/// Opens a store, and says so if LlamaIndex's files are there instead of one.
+fn open(options: Options, dir: &Path) -> Result<Db, Failure> {
+    refuse_persisted(dir, &options)?;
+    Ok(options.open(dir)?)
 }
 
 /// The failure of a verb that was asked for a collection that is not there. The answer is no.

@@ -99,7 +99,7 @@ pub(super) fn keeping_all() -> Options {
 }
 
 fn open(dir: &Path) -> Result<Db, Failure> {
-    Ok(keeping_all().create(false).open(dir)?)
+    super::open(keeping_all().create(false), dir)
 }
 
 /// Records an unnamed snapshot. There are as many of those afterwards as the engine keeps by

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::slot::Slot;
 use super::vectors::Vectors;
-use super::{StorageContext, StorageContextBuilder};
+use super::{StorageContext, StorageContextBuilder, open_log};
 use crate::engine::Options;
-use crate::kv::{KvError, KvStore, LogKv, MemoryKv};
+use crate::kv::{KvError, KvStore, MemoryKv};
 use crate::stores::{
     ChatQueue, ChatStore, DEFAULT_VECTOR_STORE, GraphStore, IMAGE_VECTOR_STORE, IndexStore,
     PropertyGraphStore, Registry, StoreError, Writer,
@@ -199,7 +199,7 @@ impl<D, I, V, G, P, C> StorageContextBuilder<D, I, V, G, P, C> {
         options: Options,
     ) -> Result<StorageContext<D, I, V, G, P, C>, StoreError> {
         let cannot = |e| KvError::custom("cannot open the store of the context", e);
-        self.over(Arc::new(LogKv::open_with(dir, options).map_err(cannot)?))
+        self.over(Arc::new(open_log(dir.as_ref(), options).map_err(cannot)?))
     }
 
     /// The context over `kv`; each of its own stores is in its default namespace.

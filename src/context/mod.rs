@@ -18,6 +18,7 @@ use crate::stores::{
     ChatQueue, ChatStore, DEFAULT_VECTOR_STORE, DocumentStore, GraphStore, IndexStore,
     PropertyGraphStore, Registry, StoreError, VectorStore, Writer, has_property_graph,
 };
+use crate::transfer::refuse_persisted;
 
 use builder::{Choice, VectorChoice};
 use slot::Slot;
@@ -74,6 +75,12 @@ pub struct StorageContext<
     chat_queue: Slot<ChatQueue>,
 }
 
+/// Opens the log of a context.
+fn open_log(dir: &Path, options: Options) -> Result<LogKv, OpenError> {
+    refuse_persisted(dir, &options)?;
+    LogKv::open_with(dir, options)
+}
+
 /// A [`StorageContext`] that is being put together: see [`StorageContext::builder`].
 #[must_use = "it makes a context when it is told where"]
 pub struct StorageContextBuilder<
@@ -103,18 +110,19 @@ impl StorageContext {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]; nothing was changed.
+    /// See [`OpenError`]; nothing was changed. [`OpenError::NoStore`] for a directory that
+    /// LlamaIndex persisted: [`StorageContext::import`] makes a store of it in another place.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Ok(StorageContext::from_kv(Arc::new(LogKv::open(dir)?)))
+        StorageContext::open_with(dir, Options::default())
     }
 
     /// As [`StorageContext::open`], with other options for the engine.
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]; nothing was changed.
+    /// As [`StorageContext::open`].
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        Ok(StorageContext::from_kv(Arc::new(LogKv::open_with(dir, options)?)))
+        Ok(StorageContext::from_kv(Arc::new(open_log(dir.as_ref(), options)?)))
     }
 
     /// The stores in the default namespaces of `kv`. Reads and writes nothing.

@@ -9,6 +9,8 @@ use crate::model::{ChatMessage, LabelledNode, MessageRole, Node};
 use crate::stores::{
     AddOptions, IndexStruct, MessageStatus, StructKind, StructMethods, VectorQuery,
 };
+use crate::vfs::mem::MemVfs;
+use crate::vfs::{OpenMode, Vfs};
 
 fn add(context: &StorageContext, id: &str) -> Result<(), StoreError> {
     let node = Node::text(id, "text").with_source("a.txt");
@@ -149,6 +151,34 @@ fn namespaces_are_remembered() {
     node.embedding = Some(vec![1.0]);
     VectorStore::new(context.kv().clone()).add(&[node]).expect("add");
     assert_eq!(context.vector_namespaces().expect("names"), ["only", "image", "default"]);
+}
+
+/// Goal: what LlamaIndex persisted is not taken for a store, nor made one; one that is there is
+/// opened whatever lies beside it.
+#[test]
+fn what_llamaindex_persisted_is_no_store() {
+    let dir = Path::new("/dir");
+    let make = |vfs: &MemVfs, name: &str| {
+        vfs.create_dir_all(dir).expect("create");
+        vfs.open(&dir.join(name), OpenMode::CreateNew).map(drop).expect("create")
+    };
+    let options = |vfs: &Arc<MemVfs>| Options::new().vfs(vfs.clone());
+    for name in ["docstore.json", "index_store.json", "default__vector_store.json"] {
+        let vfs = Arc::new(MemVfs::default());
+        make(&vfs, name);
+        let refused = StorageContext::open_with(dir, options(&vfs)).expect_err("no store");
+        assert!(matches!(refused, OpenError::NoStore { .. }), "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains(name) && said.contains("StorageContext::import"), "{said}");
+        let built = StorageContext::builder().with_property_graph().open_with(dir, options(&vfs));
+        let said = built.expect_err("the same").to_string();
+        assert!(said.contains("siltstone import"), "{said}");
+        assert_eq!(vfs.list(dir).expect("list"), [name], "nothing was made");
+    }
+    let vfs = Arc::new(MemVfs::default());
+    drop(StorageContext::open_with(dir, options(&vfs)).expect("a new store"));
+    make(&vfs, "docstore.json");
+    StorageContext::open_with(dir, options(&vfs)).expect("the store that is there");
 }
 
 /// A store of the caller's own: it counts.

@@ -46,6 +46,14 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// There is no store in the directory, but files of another kind that look like what was meant.
+    /// Nothing was made there.
+    NoStore {
+        /// The directory.
+        dir: PathBuf,
+        /// What is there instead, and what to do.
+        what: String,
+    },
     /// The store was written in a format that this version does not read.
     Version {
         /// The file that says so.
@@ -178,6 +186,9 @@ impl fmt::Display for OpenError {
                 write!(f, "store {} is open for writing in process {holder}", dir.display())
             }
             OpenError::Missing { dir } => write!(f, "there is no store in {}", dir.display()),
+            OpenError::NoStore { dir, what } => {
+                write!(f, "there is no store in {}, and none was made: {what}", dir.display())
+            }
             OpenError::Unfinished { dir } => write!(
                 f,
                 "{} holds a backup of a snapshot that did not come to its end; back up into it \

@@ -58,6 +58,8 @@ pub use durable::{PersistOptions, SnapshotInfo};
 pub use error::{Corruption, OpenError, ReadError, SnapshotError, WriteError};
 pub use feed::{ChangeBatch, Changes, FeedError, FeedOptions, FeedPosition, ParsePositionError};
 pub use iter::{Entry, Iter};
+#[cfg(feature = "stores")]
+pub(crate) use open::is_store_file;
 pub use options::{CompactionOptions, Durability, Options, ReadMode, Retention, Verify};
 pub use pending::Pending;
 pub(crate) use pending::{Completer, join, pending};

@@ -44,6 +44,12 @@ use crate::vfs::{IoError, LockGuard, Vfs};
 /// File name of the lock.
 const LOCK_NAME: &str = "LOCK";
 
+/// True if a file of that name makes a directory a store, or the rest of one.
+#[cfg(feature = "stores")]
+pub(crate) fn is_store_file(name: &str) -> bool {
+    name == FILE_NAME || parse_file_name(name).is_some()
+}
+
 /// A reader beside a writer may see a file change under its eyes: it tries again, this often.
 const READER_TRIES: u32 = 20;
 

@@ -290,6 +290,12 @@ impl Options {
         Db::open_with(dir, self)
     }
 
+    /// The file system that was set.
+    #[cfg(feature = "stores")]
+    pub(crate) fn file_system(&self) -> &dyn Vfs {
+        &*self.vfs
+    }
+
     /// Checks all options.
     pub(super) fn validate(&self) -> Result<(), OpenError> {
         if !(SEGMENT_LEN_MIN..=SEGMENT_LEN_MAX).contains(&self.segment_len) {

@@ -38,10 +38,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::Outcome;
 use super::failure::{Failure, warn};
 use super::output::{Output, plural};
 use super::snapshots::{keeping_all, persist_unnamed};
+use super::{Outcome, open};
 use crate::engine::Durability;
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
@@ -166,7 +166,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         return Err(Failure::new("--batch and --jobs must be at least 1"));
     }
     let walked = walk::walk(&args.paths, &args.store, args.no_ignore)?;
-    let db = keeping_all().open(&args.store)?;
+    let db = open(keeping_all(), &args.store)?;
     let kv = LogKv::new(db.clone());
     let store = DocumentStore::new(Arc::new(kv));
     let strategy = match args.strategy {
