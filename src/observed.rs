@@ -104,6 +104,8 @@ mod registry {
         Swung,
         /// A reader knows where something stands, and has not asked for the segments.
         Located,
+        /// A writer has its batch ready, and has not locked the log.
+        Stamped,
         /// A reader of a snapshot knows what is in the index, and not what is in the books.
         IndexRead,
     }

@@ -205,6 +205,22 @@ mod registry {
         RepairSegmentNotSynced,
         /// A deleted key leaves the ordered set although a snapshot still knows it.
         NoGhosts,
+        /// A writer takes a lock that nobody else asks for.
+        LockNotShared,
+        /// A store that is closed is unlocked before compaction has ended and the log is closed.
+        LockGoesFirst,
+        /// The lock file that a dead process left is taken for its lock.
+        StaleLockHolds,
+        /// Whether a sync has failed is asked before the log is locked only.
+        PoisonCheckedTooSoon,
+        /// Files that other programs put beside the segments are taken for segments.
+        ForeignFilesCount,
+        /// A segment is listed, with its length, before that is durable.
+        NewSegmentNotSynced,
+        /// A failed sync of what compaction wrote is taken for a good one.
+        CompactedSyncErrorIgnored,
+        /// The checksums of a checkpoint are not verified.
+        CheckpointChecksumIgnored,
     }
 
     /// True if `bug` is switched on for the running thread.

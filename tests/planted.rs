@@ -6,6 +6,8 @@
 mod common;
 #[path = "common/compacting.rs"]
 mod compacting;
+#[path = "common/sharing.rs"]
+mod sharing;
 #[path = "common/swings.rs"]
 mod swings;
 #[path = "common/lifetimes.rs"]
@@ -374,8 +376,28 @@ fn pauses(round: Round) -> Result<(), Violation> {
     }
 }
 
+/// Others in the store's directory.
+fn sharing(round: Round) -> Result<(), Violation> {
+    if !round.is_first() {
+        return Ok(());
+    }
+    sharing::one_writer().map_err(Violation)?;
+    sharing::beside_foreign_files().map_err(Violation)?;
+    sharing::sync_fails_before_the_append().map_err(Violation)
+}
+
+/// Compaction whose syncs fail.
+fn failing_syncs(round: Round) -> Result<(), Violation> {
+    match round.is_first().then(compacting::with_failing_syncs) {
+        None | Some(None) => Ok(()),
+        Some(Some(n)) => Err(Violation(format!("failed sync {n} of a compaction is not told"))),
+    }
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 20] = [
+const PROBES: [Probe; 22] = [
+    ("failing syncs in compactions", failing_syncs),
+    ("others in the directory", sharing),
     ("swings", swings),
     ("damaged inputs", damaged_inputs),
     ("pauses", pauses),

@@ -167,8 +167,12 @@ impl Core {
         self.await_sealing();
         let salt = self.log.lock().active.as_ref().map_or(0, |s| s.salt);
         let stamped = self.stamp(batch, salt)?;
+        moment!(Stamped);
         let log = self.log.lock();
-        self.check_writable()?;
+        // Asked again: a sync may have failed meanwhile.
+        if !planted!(PoisonCheckedTooSoon) {
+            self.check_writable()?;
+        }
         if log.is_closed {
             return Err(WriteError::Closed);
         }

@@ -39,7 +39,7 @@ use crate::format::checkpoint;
 use crate::format::hint::hash_seed;
 use crate::format::manifest::{Edit, FILE_NAME, Manifest, State};
 use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId, parse_file_name};
-use crate::vfs::{IoError, LockGuard, Vfs};
+use crate::vfs::{IoError, LockGuard, OpenMode, Vfs};
 
 /// File name of the lock.
 const LOCK_NAME: &str = "LOCK";
@@ -402,6 +402,9 @@ impl Core {
             return Ok(());
         }
         let mut closed = self.closed.lock();
+        if planted!(LockGoesFirst) {
+            self.lock.lock().take();
+        }
         let result = closed.get_or_insert_with(|| self.close_once()).clone();
         self.feed.close();
         // Nobody writes any more: snapshots and iterators that are still held do not keep others
@@ -480,7 +483,13 @@ fn is_not_ours(e: &std::io::Error) -> bool {
 }
 
 pub(super) fn take_lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
-    let path = dir.join(LOCK_NAME);
+    let mut path = dir.join(LOCK_NAME);
+    if planted!(LockNotShared) {
+        path.set_extension(random_id().map(|byte| byte.to_string()).concat());
+    }
+    if planted!(StaleLockHolds) && vfs.open(&path, OpenMode::Read).is_ok() {
+        return Err(OpenError::Locked { dir: dir.to_owned(), holder: String::new() });
+    }
     match vfs.lock(&path, &std::process::id().to_string()) {
         Ok(Ok(guard)) => Ok(guard),
         Ok(Err(holder)) => {

@@ -62,6 +62,7 @@ pub(crate) fn file_name(id: u64) -> String {
 
 /// The id in a segment's file name; `None` for names of other files.
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
+    let name = if planted!(ForeignFilesCount) { name.trim_start_matches("._") } else { name };
     let digits = name.strip_suffix(".seg")?;
     if digits.len() != 16 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -172,6 +172,7 @@ struct Disk {
     /// The process that uses the disk is being killed: nothing gets through any more.
     is_cut_off: bool,
     failed_syncs: usize,
+    unlocked_changes: usize,
 }
 
 struct SimFile {
@@ -250,6 +251,12 @@ impl SimVfs {
     /// How many syncs have failed.
     pub fn failed_syncs(&self) -> usize {
         self.disk.lock().failed_syncs
+    }
+
+    /// How many changes of files and names were made while nobody held a lock on this disk, new
+    /// files apart. A program that locks what it works on makes none.
+    pub fn changes_without_lock(&self) -> usize {
+        self.disk.lock().unlocked_changes
     }
 
     /// How many operations were recorded: a moment of the run. A power cut "at `n`" happens when
@@ -356,6 +363,12 @@ impl Disk {
         self.quota.map_or(usize::MAX / 2, |quota| quota.saturating_sub(self.used()))
     }
 
+    /// Records a change of a file or of a name.
+    fn change(&mut self, op: Op) {
+        self.unlocked_changes += usize::from(self.locks.is_empty());
+        self.ops.push(op);
+    }
+
     fn fail_sync(&mut self, op: Op) {
         if !self.is_cut_off {
             self.failed_syncs += 1;
@@ -400,7 +413,7 @@ impl Disk {
         let state = &mut self.files[file];
         Arc::make_mut(&mut state.content).set_len(len);
         state.reserved = state.reserved.min(len);
-        self.ops.push(Op::SetLen { file, len });
+        self.change(Op::SetLen { file, len });
     }
 
     fn write(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
@@ -414,7 +427,7 @@ impl Disk {
         let state = &mut self.files[file];
         Arc::make_mut(&mut state.content).write(offset, bytes);
         state.reserved = state.reserved.max(end);
-        self.ops.push(Op::Write { file, offset, bytes: bytes.into() });
+        self.change(Op::Write { file, offset, bytes: bytes.into() });
     }
 }
 
@@ -470,7 +483,7 @@ impl Vfs for SimVfs {
         let (from, to) = (Name::from(from.as_os_str()), Name::from(to.as_os_str()));
         call.disk.names.remove(&from);
         call.disk.names.insert(Arc::clone(&to), file);
-        call.disk.ops.push(Op::Rename { from, to, file });
+        call.disk.change(Op::Rename { from, to, file });
         call.leave(())
     }
 
@@ -478,7 +491,7 @@ impl Vfs for SimVfs {
         let mut call = self.enter(CallKind::Remove)?;
         call.disk.find(path)?;
         call.disk.names.remove(path.as_os_str());
-        call.disk.ops.push(Op::Remove { name: path.as_os_str().into() });
+        call.disk.change(Op::Remove { name: path.as_os_str().into() });
         call.leave(())
     }
 
@@ -487,7 +500,7 @@ impl Vfs for SimVfs {
         let file = call.disk.find(from)?;
         let name = call.disk.free_name(to)?;
         call.disk.names.insert(Arc::clone(&name), file);
-        call.disk.ops.push(Op::Link { name, file });
+        call.disk.change(Op::Link { name, file });
         call.leave(())
     }
 

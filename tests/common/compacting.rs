@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use siltstone::testing::SimVfs;
+use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
 use siltstone::{CompactionOptions, Db, Options};
 
 fn open(sim: &SimVfs, compaction: CompactionOptions) -> Db {
@@ -53,4 +53,28 @@ pub(crate) fn while_paused() -> u64 {
     (0..30).for_each(|key| put(&db, key));
     assert!(db.stats().compaction.runs > runs, "there is something to do");
     runs
+}
+
+/// Compacts a store once for each sync that compaction makes, which fails. Returns the first one
+/// that the caller was not told of.
+pub(crate) fn with_failing_syncs() -> Option<u64> {
+    for n in 0..100 {
+        let sim = SimVfs::new();
+        let db = open(&sim, CompactionOptions::manual());
+        for _ in 0..3 {
+            (0..30).for_each(|key| put(&db, key));
+        }
+        let plan = FaultPlan::once(n, Fault::Error(Fault::EIO)).of(&[CallKind::Sync]);
+        sim.set_fault(Some(plan));
+        let result = db.compact_now();
+        if sim.injected() == 0 {
+            assert!(n > 1, "compaction makes {n} syncs");
+            result.unwrap();
+            return None;
+        }
+        if result.is_ok() {
+            return Some(n);
+        }
+    }
+    panic!("compaction makes no end of syncs")
 }
