@@ -232,7 +232,9 @@ impl<D, I, V, G, P, C> StorageContextBuilder<D, I, V, G, P, C> {
             Some(make) => make(&writer),
             None => Vectors::none(),
         };
-        vectors.give(self.vectors.given);
+        for (namespace, store) in self.vectors.given {
+            vectors.give(namespace, store);
+        }
         let context = StorageContext {
             docstore: self.docstore.slot(&writer),
             index_store: self.index_store.slot(&writer),

@@ -235,9 +235,10 @@ impl<D, I, V: Clone, G, P, C> StorageContext<D, I, V, G, P, C> {
     }
 
     /// Gives the context and its clones a vector store of the caller's, in the place of any other
-    /// of that namespace (LlamaIndex's `add_vector_store`). It is not there after opening again.
+    /// of that namespace (LlamaIndex's `add_vector_store`). It is not there after opening again,
+    /// nor after a transaction that failed, if it was added to the context within.
     pub fn add_vector_store(&self, store: V, namespace: &str) {
-        self.vectors.give([(namespace.to_owned(), store)]);
+        self.vectors.give(namespace.to_owned(), store);
     }
 
     /// The context's own vector store of that namespace, from now on one of its own, also after
@@ -266,7 +267,8 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
     /// holds what is changed, encoded. What is kept of the
     /// given context beyond the call leads nowhere. Vectors that are queried inside are read anew,
     /// since they may not be those outside. Stores that the caller gave are as they are outside:
-    /// what is changed in them is changed at once.
+    /// what is changed in them is changed at once. Which vector stores the caller gave
+    /// ([`StorageContext::add_vector_store`]) is part of the transaction.
     ///
     /// ```
     /// use siltstone::StorageContext;
@@ -321,6 +323,7 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
         };
         let done = change(&inside)?;
         staged.commit(Durability::Buffered)?;
+        self.vectors.adopt(&inside.vectors);
         Ok(done)
     }
 }

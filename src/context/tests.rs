@@ -254,6 +254,43 @@ fn stores_of_the_caller_s_own_take_their_place() {
     assert!(context.docstore().document_exists("n1").expect("exists"));
 }
 
+/// Goal: a vector store that is added in a transaction is there if the transaction is, also one
+/// within another.
+#[test]
+fn vector_stores_are_added_with_their_transaction() {
+    let context = StorageContext::from_defaults();
+    let store = || VectorStore::new(Arc::new(MemoryKv::new()));
+    let names = || context.vector_namespaces().expect("names");
+    let failed = context.transaction(|inside| {
+        inside.add_vector_store(store(), "failed");
+        inside.add_vector_store(store(), "default");
+        assert_eq!(inside.vector_namespaces()?, ["default", "image", "failed"]);
+        Err::<(), _>(StoreError::InvalidArgument("enough".into()))
+    });
+    failed.expect_err("it fails");
+    assert_eq!(names(), ["default", "image"]);
+    let mut node = Node::text("n1", "text");
+    node.embedding = Some(vec![1.0]);
+    context.vector_store().expect("there").add(&[node]).expect("add");
+    let own = VectorStore::new(context.kv().clone());
+    assert_eq!(own.ids().expect("ids"), ["n1"], "the context's own is in its place");
+    let done = context.transaction(|inside| -> Result<(), StoreError> {
+        inside.add_vector_store(store(), "done");
+        let failed = inside.transaction(|innermost| {
+            innermost.add_vector_store(store(), "innermost");
+            assert!(innermost.vector_store_in("done").is_ok());
+            Err::<(), _>(StoreError::InvalidArgument("enough".into()))
+        });
+        assert!(failed.is_err());
+        inside.transaction(|innermost| -> Result<(), StoreError> {
+            innermost.add_vector_store(store(), "inner");
+            Ok(())
+        })
+    });
+    done.expect("a transaction");
+    assert_eq!(names(), ["default", "image", "done", "inner"]);
+}
+
 /// Goal: the texts of LlamaIndex's errors, and the order of what is loaded.
 #[test]
 fn indices_are_loaded_as_llamaindex_does() {

@@ -1,6 +1,6 @@
 //! [`Vectors`]: the vector stores of a context, by namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,9 +10,22 @@ use crate::stores::{Registry, StoreError, VectorStore, Writer};
 
 /// Vector stores by namespace; clones share them.
 pub(super) struct Vectors<V> {
-    given: Arc<Mutex<BTreeMap<String, V>>>,
+    given: Arc<Mutex<Given<V>>>,
     /// `None` if there are the given ones only.
     own: Option<Arc<Own<V>>>,
+}
+
+/// The stores that were given.
+struct Given<V> {
+    stores: BTreeMap<String, V>,
+    /// Those that came after the context was made.
+    added: BTreeSet<String>,
+}
+
+impl<V> Default for Given<V> {
+    fn default() -> Self {
+        Given { stores: BTreeMap::new(), added: BTreeSet::new() }
+    }
 }
 
 /// The context's own ones: which there are stands in the key-value store.
@@ -48,20 +61,34 @@ impl<V> Vectors<V> {
     }
 
     pub(super) fn has_given(&self) -> bool {
-        self.own.is_none() || !self.given.lock().is_empty()
+        self.own.is_none() || !self.given.lock().stores.is_empty()
     }
 
-    /// Puts in stores of the caller's; they hide what is stored under their names.
-    pub(super) fn give(&self, stores: impl IntoIterator<Item = (String, V)>) {
-        self.given.lock().extend(stores);
+    /// Puts in a store of the caller's, which hides what is stored under its name.
+    pub(super) fn give(&self, namespace: String, store: V) {
+        let mut given = self.given.lock();
+        given.added.insert(namespace.clone());
+        given.stores.insert(namespace, store);
     }
 }
 
 impl<V: Clone> Vectors<V> {
-    /// The stores as a transaction sees them: over `writer`, but for those that were given.
+    /// The stores as a transaction sees them: over `writer`, but for those that were given. What
+    /// is given there is there only, until [`Vectors::adopt`].
     pub(super) fn over(&self, writer: &Writer) -> Self {
         let own = self.own.as_ref().map(|own| Own::new(writer, own.make));
-        Vectors { given: self.given.clone(), own }
+        let stores = self.given.lock().stores.clone();
+        Vectors { given: Arc::new(Mutex::new(Given { stores, added: BTreeSet::new() })), own }
+    }
+
+    /// Takes over the stores that were given within a transaction that is done.
+    pub(super) fn adopt(&self, inside: &Self) {
+        let inside = inside.given.lock();
+        for name in &inside.added {
+            if let Some(store) = inside.stores.get(name) {
+                self.give(name.clone(), store.clone());
+            }
+        }
     }
 
     pub(super) fn namespaces(&self) -> Result<Vec<String>, StoreError> {
@@ -72,7 +99,7 @@ impl<V: Clone> Vectors<V> {
             }
             None => Vec::new(),
         };
-        for name in self.given.lock().keys() {
+        for name in self.given.lock().stores.keys() {
             if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -81,7 +108,7 @@ impl<V: Clone> Vectors<V> {
     }
 
     pub(super) fn get(&self, namespace: &str) -> Result<Option<V>, StoreError> {
-        if let Some(store) = self.given.lock().get(namespace) {
+        if let Some(store) = self.given.lock().stores.get(namespace) {
             return Ok(Some(store.clone()));
         }
         let Some(own) = &self.own else { return Ok(None) };
@@ -114,7 +141,7 @@ impl<V: Clone> Own<V> {
 
 impl<V: Persist + Clone> Vectors<V> {
     pub(super) fn persist_given(&self) -> Result<(), StoreError> {
-        let given: Vec<V> = self.given.lock().values().cloned().collect();
+        let given: Vec<V> = self.given.lock().stores.values().cloned().collect();
         given.iter().try_for_each(Persist::persist)
     }
 }
