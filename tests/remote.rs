@@ -229,6 +229,51 @@ fn places_of_other_stores_are_refused() {
     assert!(refused.contains("object_store/aws"), "{refused}");
 }
 
+/// Goal: what is no backup is not written into, and nothing of others is ever removed. Method: one
+/// foreign thing at a time where the first backup would go; then some beside a backup.
+#[test]
+fn places_that_are_not_empty_are_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..1000, 200);
+    for (n, name) in
+        ["notes.txt", "photos/one.jpg", "segments/mine", "segments/a/b"].iter().enumerate()
+    {
+        let place = temp.path().join(format!("objects-{n}"));
+        let path = place.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"mine").unwrap();
+        let refused = Remote::open(&url(&place)).unwrap().backup(&db, BackupOptions::new());
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, RemoteError::NotEmpty { .. }), "{name}: {refused}");
+        assert!(refused.to_string().contains("nothing was changed"), "{refused}");
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+    let place = temp.path().join("objects");
+    let remote = Remote::open(&url(&place)).unwrap();
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    let mine = [place.join("segments/mine"), place.join("notes.txt")];
+    mine.iter().for_each(|path| fs::write(path, b"mine").unwrap());
+    write(&db, 1000..2000, 200);
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    assert!(mine.iter().all(|path| fs::read(path).unwrap() == b"mine"));
+    // The store itself, as a place for its objects.
+    for place in ["store", "store/objects"] {
+        let remote = Remote::open(&url(&temp.path().join(place))).unwrap();
+        let refused = remote.backup(&db, BackupOptions::new()).unwrap_err();
+        assert!(refused.to_string().contains("of the store itself"), "{refused}");
+    }
+    assert!(!temp.path().join("store/objects").exists());
+    // What comes back goes into a directory of its own.
+    let used = temp.path().join("used");
+    fs::create_dir(&used).unwrap();
+    fs::write(used.join("notes.txt"), b"mine").unwrap();
+    let refused = remote.restore(&used, BackupOptions::new()).unwrap_err();
+    assert!(refused.to_string().contains("not empty"), "{refused}");
+    assert_eq!(fs::read_dir(&used).unwrap().count(), 1);
+}
+
 /// Goal: the calls can be made within an asynchronous program, which has a runtime of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn calls_can_be_made_from_within_a_runtime() {

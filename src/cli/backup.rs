@@ -38,7 +38,6 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
             upload(&open_read_only(&args.store.dir)?, url)?
         }
         None => {
-            refuse_same(&args.store.dir, &args.target)?;
             let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
             let db = open_read_only(&args.store.dir)?;
             match args.snapshot {

@@ -514,7 +514,8 @@ impl Db {
     /// and what is written meanwhile is not part of it. The result is a store that opens and holds
     /// the state at the sequence number in the report. If `dir` holds an earlier backup of this
     /// store, only what is new is moved; until the new one is complete, the earlier one stands.
-    /// A backup that was interrupted goes on where it stopped when it is made again.
+    /// Else `dir` must be empty or not there, and outside the store's directory. A backup that was
+    /// interrupted goes on where it stopped when it is made again.
     ///
     /// Works on a store that is open for reading only as well, with what it saw at its open.
     ///
@@ -566,6 +567,12 @@ impl Db {
         options: &BackupOptions,
     ) -> Result<(), BackupError> {
         self.inner.core.verify_backup(dir, options)
+    }
+
+    /// Refuses a directory that is the store's own or lies in it.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn refuse_within(&self, dir: &Path) -> Result<(), BackupError> {
+        self.inner.core.refuse_within(dir)
     }
 
     /// What a backup would hold now.

@@ -42,10 +42,9 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, StoreId, parse_file_name};
 use crate::vfs::{IoError, LockGuard, OpenMode, Vfs};
 
 /// File name of the lock.
-const LOCK_NAME: &str = "LOCK";
+pub(super) const LOCK_NAME: &str = "LOCK";
 
 /// True if a file of that name makes a directory a store, or the rest of one.
-#[cfg(feature = "stores")]
 pub(crate) fn is_store_file(name: &str) -> bool {
     name == FILE_NAME || parse_file_name(name).is_some()
 }
@@ -101,6 +100,13 @@ impl Core {
         let vfs = Arc::clone(&options.vfs);
         if options.create {
             vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
+        } else {
+            // Not even a lock is left where there is no store.
+            let path = dir.join(FILE_NAME);
+            vfs.open(&path, OpenMode::Read).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => OpenError::Missing { dir: dir.to_owned() },
+                _ => IoError::new("open", path, e).into(),
+            })?;
         }
         let lock = take_lock(&*vfs, dir)?;
         let mut report = RecoveryReport::default();

@@ -43,6 +43,14 @@ impl Entry {
     }
 }
 
+/// True for what [`Entry::object_name`] makes.
+pub(super) fn is_object_name(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(id, checksum)| {
+        let is_id = id.len() == 16 && id.bytes().all(|c| c.is_ascii_digit());
+        is_id && parse_sum(checksum).is_some()
+    })
+}
+
 impl Catalog {
     pub(super) fn find(&self, id: u64) -> Option<&Entry> {
         let place = self.segments.binary_search_by_key(&id, |entry| entry.id).ok()?;

@@ -21,7 +21,7 @@ pub(super) async fn download(
     let missing = || RemoteError::Missing { object: remote.catalog_path().to_string() };
     let catalog = find_catalog(remote).await?.ok_or_else(missing)?;
     let there = list(remote).await?;
-    let receiver = Receiver::open(&OsVfs, dir)?;
+    let receiver = Receiver::open(&OsVfs, dir, &catalog.store)?;
     let bytes_total = catalog.segments.iter().map(|entry| entry.len).sum();
     let mut progress = BackupProgress { bytes_total, ..BackupProgress::default() };
     let mut report = BackupReport { seqno: catalog.seqno, ..BackupReport::default() };

@@ -41,6 +41,11 @@ pub enum RemoteError {
         /// What shows it.
         what: String,
     },
+    /// The place holds no backup, and something else. Nothing was changed: choose another place.
+    NotEmpty {
+        /// An object that is there, or the beginning of the names of some.
+        object: String,
+    },
     /// The address is of no place that can be used.
     Url {
         /// The address.
@@ -83,6 +88,11 @@ impl fmt::Display for RemoteError {
                 f,
                 "the place holds no earlier state of this store ({what}); nothing was changed, \
                  choose another one"
+            ),
+            RemoteError::NotEmpty { object } => write!(
+                f,
+                "the place holds no backup and is not empty ({object} is there); nothing was \
+                 changed, choose another one"
             ),
             RemoteError::Url { url, what } => write!(f, "cannot use {url}: {what}"),
             RemoteError::Runtime { source } => write!(f, "cannot start a thread: {source}"),

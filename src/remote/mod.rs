@@ -33,7 +33,7 @@ mod download;
 mod error;
 mod upload;
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
@@ -71,6 +71,8 @@ const PART_LEN: u64 = 8 << 20;
 pub struct Remote {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// The directory that it is, if it is one.
+    dir: Option<PathBuf>,
 }
 
 /// How to build a program that speaks to this cloud.
@@ -105,7 +107,8 @@ impl Remote {
         if let Ok((ObjectStoreScheme::Local, path)) = scheme {
             // What was acknowledged is to survive a power cut here as it does elsewhere.
             let store = LocalFileSystem::new().with_fsync(true);
-            return Ok(Remote { store: Arc::new(store), prefix: path });
+            let dir = parsed.to_file_path().ok();
+            return Ok(Remote { store: Arc::new(store), prefix: path, dir });
         }
         let settings = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?.to_ascii_lowercase();
@@ -118,7 +121,7 @@ impl Remote {
             let is_built = !what.contains("not enabled");
             refused(what + if is_built { "" } else { cloud_hint(&scheme) })
         })?;
-        Ok(Remote { store: Arc::from(store), prefix })
+        Ok(Remote { store: Arc::from(store), prefix, dir: None })
     }
 
     /// A place in a store that was set up by other means.
@@ -129,7 +132,7 @@ impl Remote {
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Remote, RemoteError> {
         let prefix = Path::parse(prefix)
             .map_err(|e| RemoteError::Url { url: prefix.to_owned(), what: e.to_string() })?;
-        Ok(Remote { store, prefix })
+        Ok(Remote { store, prefix, dir: None })
     }
 
     /// Backs up the store as of now, while it is used. Moves what the earlier backup here does not
@@ -139,8 +142,11 @@ impl Remote {
     /// # Errors
     ///
     /// See [`RemoteError`]: until the call has returned `Ok`, the earlier backup stands, or this
-    /// one is there whole.
+    /// one is there whole. A place that holds no backup must be empty.
     pub fn backup(&self, db: &Db, options: BackupOptions) -> Result<BackupReport, RemoteError> {
+        if let Some(dir) = &self.dir {
+            db.refuse_within(dir)?;
+        }
         let frozen = db.freeze()?;
         run(|| upload::upload(self, &frozen, &options))
     }

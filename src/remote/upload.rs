@@ -7,7 +7,7 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-use super::catalog::{Catalog, Entry};
+use super::catalog::{Catalog, Entry, is_object_name};
 use super::{PART_LEN, Remote, RemoteError};
 use crate::engine::{BackupOptions, BackupProgress, BackupReport, Frozen, FrozenSegment};
 
@@ -21,10 +21,11 @@ pub(super) async fn upload(
     options: &BackupOptions,
 ) -> Result<BackupReport, RemoteError> {
     let old = find_catalog(remote).await?;
-    if let Some(old) = &old {
-        check_catalog(old, frozen)?;
-    }
     let there = list(remote).await?;
+    match &old {
+        Some(old) => check_catalog(old, frozen)?,
+        None => check_empty(remote).await?,
+    }
     let bytes_total = frozen.segments.iter().map(|s| s.len).sum();
     let mut progress = BackupProgress { bytes_total, ..BackupProgress::default() };
     let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
@@ -74,6 +75,26 @@ pub(super) async fn find_catalog(remote: &Remote) -> Result<Option<Catalog>, Rem
     Catalog::decode(&bytes).map(Some).map_err(damaged)
 }
 
+/// The place of a first backup must be empty, but for segments that an interrupted one has left.
+async fn check_empty(remote: &Remote) -> Result<(), RemoteError> {
+    let segments = remote.segments_path();
+    for path in [&remote.prefix, &segments] {
+        let listed = match remote.store.list_with_delimiter(Some(path)).await {
+            Err(object_store::Error::NotFound { .. }) => continue,
+            listed => listed.map_err(RemoteError::of("list", path))?,
+        };
+        let is_segment =
+            |object: &Path| *path == segments && object.filename().is_some_and(is_object_name);
+        let mut objects = listed.objects.into_iter().map(|object| object.location);
+        let mut below = listed.common_prefixes.into_iter();
+        let foreign = below.find(|below| *below != segments);
+        if let Some(foreign) = foreign.or_else(|| objects.find(|object| !is_segment(object))) {
+            return Err(RemoteError::NotEmpty { object: foreign.to_string() });
+        }
+    }
+    Ok(())
+}
+
 /// The objects with segments, and their lengths.
 pub(super) async fn list(remote: &Remote) -> Result<HashMap<String, u64>, RemoteError> {
     let path = remote.segments_path();
@@ -82,8 +103,10 @@ pub(super) async fn list(remote: &Remote) -> Result<HashMap<String, u64>, Remote
         Err(object_store::Error::NotFound { .. }) => return Ok(HashMap::new()),
         listed => listed.map_err(RemoteError::of("list", &path))?,
     };
+    // Objects with other names are none of ours: they are never removed.
+    let name = |path: &Path| path.filename().filter(|name| is_object_name(name)).map(str::to_owned);
     let objects = listed.objects.into_iter();
-    Ok(objects.filter_map(|o| Some((o.location.filename()?.to_owned(), o.size))).collect())
+    Ok(objects.filter_map(|o| Some((name(&o.location)?, o.size))).collect())
 }
 
 /// What is there must be an earlier state of the same store.

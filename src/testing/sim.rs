@@ -464,6 +464,16 @@ impl Vfs for SimVfs {
         call.leave(names)
     }
 
+    fn list_others(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let call = self.enter(CallKind::List)?;
+        if !call.disk.has_dir(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let in_dir = call.disk.dirs.iter().map(Path::new).filter(|p| p.parent() == Some(dir));
+        let names = in_dir.filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).collect();
+        call.leave(names)
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut call = self.enter(CallKind::MakeDir)?;
         let mut missing: Vec<&Path> = dir.ancestors().collect();

@@ -51,6 +51,13 @@ pub trait Vfs: Send + Sync + 'static {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// The names (not paths) of the regular files in `dir`, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The names of whatever else is in `dir`: directories, links, and files whose names are no
+    /// text, with what is no text in them replaced. The engine asks for them to know whether it has
+    /// a directory to itself. Default: none.
+    fn list_others(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let _ = dir;
+        Ok(Vec::new())
+    }
     /// Creates `dir` and its parents. It is no error if they exist.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Renames a file, replacing `to` atomically if it exists.
@@ -79,6 +86,11 @@ pub trait Vfs: Send + Sync + 'static {
     /// kept so. Default: `path` as it is.
     fn absolute(&self, path: &Path) -> PathBuf {
         path.to_owned()
+    }
+    /// `path` with every link in it resolved, as far as it exists: two paths that lead to the same
+    /// place become one. Default: [`Vfs::absolute`].
+    fn resolved(&self, path: &Path) -> PathBuf {
+        self.absolute(path)
     }
     /// Makes all names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -71,6 +71,35 @@ impl Vfs for OsVfs {
             }
         }
         Ok(names)
+    }
+
+    fn list_others(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let is_file = entry.file_type()?.is_file();
+            match entry.file_name().into_string() {
+                Ok(_) if is_file => {}
+                Ok(name) => names.push(name),
+                Err(name) => names.push(name.to_string_lossy().into_owned()),
+            }
+        }
+        Ok(names)
+    }
+
+    fn resolved(&self, path: &Path) -> PathBuf {
+        let path = self.absolute(path);
+        let mut ancestors = path.ancestors();
+        let found = ancestors.find_map(|dir| Some((dir, fs::canonicalize(dir).ok()?)));
+        let Some((dir, mut resolved)) = found else { return path };
+        // What does not exist holds no links.
+        for part in path.strip_prefix(dir).iter().flat_map(|rest| rest.components()) {
+            match part {
+                Component::ParentDir => drop(resolved.pop()),
+                part => resolved.push(part),
+            }
+        }
+        resolved
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {

@@ -21,6 +21,20 @@ pub enum BackupError {
         /// The target.
         dir: PathBuf,
     },
+    /// The target holds no backup, and is not empty. Nothing was changed there.
+    NotEmpty {
+        /// The target.
+        dir: PathBuf,
+        /// Something that is there.
+        name: String,
+    },
+    /// The target is the store's own directory, or lies within it. Nothing was changed there.
+    Within {
+        /// The target.
+        dir: PathBuf,
+        /// The store's directory.
+        store: PathBuf,
+    },
     /// The target holds this store, but not as it was earlier: it has been written to since, or
     /// the store itself has gone back. Nothing was changed there: back up into another directory.
     Diverged {
@@ -48,6 +62,19 @@ impl fmt::Display for BackupError {
                 "{} holds another store; nothing was changed, choose another target",
                 dir.display()
             ),
+            BackupError::NotEmpty { dir, name } => write!(
+                f,
+                "{} holds no backup and is not empty ({name:?} is there); nothing was changed, \
+                 choose another target",
+                dir.display()
+            ),
+            BackupError::Within { dir, store } => write!(
+                f,
+                "{} lies within the directory of the store itself, {}; nothing was changed, \
+                 choose another target",
+                dir.display(),
+                store.display()
+            ),
             BackupError::Diverged { dir, what } => write!(
                 f,
                 "{} holds no earlier state of this store ({what}); nothing was changed, choose \
@@ -67,7 +94,10 @@ impl Error for BackupError {
             BackupError::Damaged(e) => Some(e),
             BackupError::Target(e) => Some(e),
             BackupError::Snapshot(e) => Some(e),
-            BackupError::Foreign { .. } | BackupError::Diverged { .. } => None,
+            BackupError::Foreign { .. }
+            | BackupError::NotEmpty { .. }
+            | BackupError::Within { .. }
+            | BackupError::Diverged { .. } => None,
         }
     }
 }

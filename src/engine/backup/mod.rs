@@ -27,6 +27,9 @@
 //! | in the commit | the earlier manifest or the new one, and all files of both | either |
 //! | in the clean-up | the new backup, with files that it does not list | removes them |
 //!
+//! A target without a manifest must be empty but for what an interrupted backup of the same store
+//! leaves. That is looked at before anything is created there, and again under its lock.
+//!
 //! Files that are not listed do no harm: the manifest of a backup reserves the numbers of the
 //! segments that the source will make next (see `frozen`), so they are known to be
 //! dead. A segment that was unsealed in the earlier backup is replaced by a file with the same
@@ -65,6 +68,7 @@ use super::core::Core;
 use super::error::Corruption;
 use super::manifest::ManifestFile;
 use super::options::{Options, ReadMode};
+use crate::format::checkpoint;
 use target::Target;
 
 /// How a backup is made.
@@ -160,9 +164,19 @@ impl Core {
         dir: &Path,
         options: &BackupOptions,
     ) -> Result<BackupReport, BackupError> {
-        let target = Target::lock(&*self.options.vfs, dir)?;
+        self.refuse_within(dir)?;
+        let target = Target::lock(&*self.options.vfs, dir, &self.store_id)?;
         let frozen = self.freeze()?;
         self.backup_frozen(dir, target, frozen, options, false)
+    }
+
+    /// Refuses a target that is the store's own directory or lies in it.
+    pub(super) fn refuse_within(&self, dir: &Path) -> Result<(), BackupError> {
+        let vfs = &*self.options.vfs;
+        if vfs.resolved(dir).starts_with(vfs.resolved(&self.dir)) {
+            return Err(BackupError::Within { dir: dir.to_owned(), store: self.dir.clone() });
+        }
+        Ok(())
     }
 
     /// Makes the store in `dir` what was `frozen`; one that must not be opened yet, if more
@@ -184,6 +198,9 @@ impl Core {
             unfinished::unmark(vfs, dir)?;
         }
         let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
+        // Somebody may have opened the earlier backup as a store: what that left beside the log
+        // is of no use to this one.
+        bring::remove_if_there(vfs, &dir.join(checkpoint::FILE_NAME))?;
         bring::bring(vfs, dir, &plan, options, &mut report)?;
         if planted!(LeftoversGoFirst) {
             target.remove_leftovers(&frozen)?;

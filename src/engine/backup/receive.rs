@@ -13,7 +13,7 @@ use super::target::Target;
 use crate::engine::error::OpenError;
 use crate::engine::open::sync_dirs_above;
 use crate::format::manifest::{FILE_NAME, TEMP_NAME};
-use crate::format::segment::file_name;
+use crate::format::segment::{StoreId, file_name};
 use crate::vfs::{File, IoError, OpenMode, Vfs, write_all_at};
 
 /// A directory in which a store is put together.
@@ -31,12 +31,23 @@ pub(crate) struct Incoming<'a> {
 
 impl<'a> Receiver<'a> {
     /// Locks `dir`, where no store may be.
-    pub(crate) fn open(vfs: &'a dyn Vfs, dir: &'a Path) -> Result<Self, BackupError> {
-        let target = Target::lock(vfs, dir)?;
-        if target.open(&dir.join(FILE_NAME))?.is_some() {
-            let what = format!("there is a store in {} already", dir.display());
-            return Err(BackupError::Target(OpenError::InvalidOption(what)));
-        }
+    /// `store` is what is received: parts of another one are none of ours.
+    pub(crate) fn open(
+        vfs: &'a dyn Vfs,
+        dir: &'a Path,
+        store: &StoreId,
+    ) -> Result<Self, BackupError> {
+        let refuse_store = || match vfs.open(&dir.join(FILE_NAME), OpenMode::Read) {
+            Ok(_) => {
+                let what = format!("there is a store in {} already", dir.display());
+                Err(BackupError::Target(OpenError::InvalidOption(what)))
+            }
+            Err(_) => Ok(()),
+        };
+        // Before a lock is left there, and again when nobody can make one any more.
+        refuse_store()?;
+        let target = Target::lock(vfs, dir, store)?;
+        refuse_store()?;
         sync_dirs_above(vfs, dir)?;
         Ok(Receiver { target })
     }

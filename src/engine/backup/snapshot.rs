@@ -86,7 +86,8 @@ impl Core {
         // Whoever drops snapshots holds this lock until that is in the log.
         let none_is_dropped = self.snapshots.next.lock();
         self.snapshot_info(id)?;
-        let target = Target::lock(&*self.options.vfs, dir)?;
+        self.refuse_within(dir)?;
+        let target = Target::lock(&*self.options.vfs, dir, &self.store_id)?;
         let frozen = self.freeze()?;
         drop(none_is_dropped);
         self.backup_frozen(dir, target, frozen, options, true)

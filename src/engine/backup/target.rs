@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frozen::{Frozen, FrozenSegment, mark_places};
-use super::{BackupError, BackupOptions};
+use super::{BackupError, BackupOptions, unfinished};
 use crate::engine::manifest;
-use crate::engine::open::{sync_dirs_above, take_lock};
+use crate::engine::open::{LOCK_NAME, sync_dirs_above, take_lock};
 use crate::engine::segments::Segment;
-use crate::format::manifest::{Seal, State};
+use crate::format::manifest::{Seal, State, TEMP_NAME};
 use crate::format::segment::{
-    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, file_name,
+    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, StoreId, file_name,
     parse_file_name,
 };
 use crate::vfs::{File, IoError, LockGuard, OpenMode, Vfs, read_full_at};
@@ -42,8 +42,23 @@ pub(super) enum Action {
 }
 
 impl<'a> Target<'a> {
-    /// Creates the directory if need be, and keeps everybody else from writing there.
-    pub(super) fn lock(vfs: &'a dyn Vfs, dir: &'a Path) -> Result<Self, BackupError> {
+    /// Creates the directory if need be, and keeps everybody else from writing there. `store` is
+    /// what is to be brought there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::examine`], as far as that can be told by names and headers. Nothing was created
+    /// then, not even the lock.
+    pub(super) fn lock(
+        vfs: &'a dyn Vfs,
+        dir: &'a Path,
+        store: &StoreId,
+    ) -> Result<Self, BackupError> {
+        match manifest::read(vfs, dir)? {
+            Some(read) if read.store != *store => return Err(foreign(dir)),
+            Some(_) => {}
+            None => check_stray(vfs, dir, store)?,
+        }
         vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
         let lock = take_lock(vfs, dir)?;
         Ok(Target { vfs, dir, _lock: lock })
@@ -54,18 +69,18 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     ///
-    /// [`BackupError::Foreign`] and [`BackupError::Diverged`], if the target holds anything but an
-    /// earlier state of the same store.
+    /// [`BackupError::Foreign`], [`BackupError::NotEmpty`] and [`BackupError::Diverged`], if the
+    /// target holds anything but an earlier state of the same store.
     pub(super) fn examine<'f>(
         &self,
         frozen: &'f Frozen,
         options: &BackupOptions,
     ) -> Result<Vec<Step<'f>>, BackupError> {
         let old = match manifest::read(self.vfs, self.dir)? {
-            Some(read) if read.store != frozen.store => return Err(self.foreign()),
+            Some(read) if read.store != frozen.store => return Err(foreign(self.dir)),
             Some(read) => self.check_state(read.state, frozen)?,
             None => {
-                self.check_stray(frozen)?;
+                check_stray(self.vfs, self.dir, &frozen.store)?;
                 sync_dirs_above(self.vfs, self.dir)?;
                 State::new()
             }
@@ -79,10 +94,6 @@ impl<'a> Target<'a> {
             steps.push(Step { frozen: segment, action });
         }
         Ok(steps)
-    }
-
-    fn foreign(&self) -> BackupError {
-        BackupError::Foreign { dir: self.dir.to_owned() }
     }
 
     fn diverged(&self, what: impl Into<String>) -> BackupError {
@@ -110,23 +121,6 @@ impl<'a> Target<'a> {
             return Err(self.diverged("its last records are others"));
         }
         Ok(old)
-    }
-
-    /// Segments without a manifest must be what an interrupted backup of this store left.
-    fn check_stray(&self, frozen: &Frozen) -> Result<(), BackupError> {
-        for name in self.names()? {
-            if parse_file_name(&name).is_none() {
-                continue;
-            }
-            let Some(file) = self.open(&self.dir.join(&name))? else { continue };
-            let bytes = self.read(&*file, &name, 0, SEGMENT_HEADER_LEN)?;
-            if let Ok((header, _)) = SegmentHeader::decode(&bytes)
-                && header.store != frozen.store
-            {
-                return Err(self.foreign());
-            }
-        }
-        Ok(())
     }
 
     fn examine_segment(&self, new: &FrozenSegment, old: &State) -> Result<Action, BackupError> {
@@ -245,11 +239,7 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
-        match self.vfs.open(path, OpenMode::Read) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(IoError::new("open", path, e).into()),
-        }
+        open(self.vfs, path)
     }
 
     /// Reads `len` bytes of a file in the target; fewer at its end.
@@ -261,6 +251,67 @@ impl<'a> Target<'a> {
         bytes.truncate(read);
         Ok(bytes)
     }
+}
+
+fn foreign(dir: &Path) -> BackupError {
+    BackupError::Foreign { dir: dir.to_owned() }
+}
+
+/// The file at `path`, if there is one.
+fn open(vfs: &dyn Vfs, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
+    match vfs.open(path, OpenMode::Read) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(IoError::new("open", path, e).into()),
+    }
+}
+
+/// What is in a directory without a manifest must be what an interrupted backup of `store` left.
+fn check_stray(vfs: &dyn Vfs, dir: &Path, store: &StoreId) -> Result<(), BackupError> {
+    let is_unfinished = unfinished::is_marked(vfs, dir)?;
+    for name in all_names(vfs, dir)? {
+        let is_ours = match &*name {
+            LOCK_NAME | TEMP_NAME => true,
+            // Not removed yet when a backup of a snapshot was begun anew.
+            name if is_unfinished && unfinished::is_left(name) => true,
+            name => parse_file_name(name.strip_suffix(TEMP_SUFFIX).unwrap_or(name)).is_some(),
+        };
+        if !is_ours && !is_of_the_system(&name) {
+            return Err(BackupError::NotEmpty { dir: dir.to_owned(), name });
+        }
+        if parse_file_name(&name).is_none() {
+            continue;
+        }
+        let path = dir.join(&name);
+        let Some(file) = open(vfs, &path)? else { continue };
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        let read = read_full_at(&*file, &mut bytes, 0);
+        let read = read.map_err(|e| IoError::new("read", &path, e))?;
+        if let Ok((header, _)) = SegmentHeader::decode(bytes.get(..read).unwrap_or(&[]))
+            && header.store != *store
+        {
+            return Err(foreign(dir));
+        }
+    }
+    Ok(())
+}
+
+/// All names in `dir`; none if it is not there.
+fn all_names(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<String>, BackupError> {
+    let listed = vfs.list(dir).and_then(|mut names| {
+        names.extend(vfs.list_others(dir)?);
+        Ok(names)
+    });
+    match listed {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => Ok(listed.map_err(|e| IoError::new("list", dir, e))?),
+    }
+}
+
+/// True for what file systems and file managers put into directories that nobody has used.
+fn is_of_the_system(name: &str) -> bool {
+    matches!(name, "lost+found" | ".DS_Store" | "Thumbs.db" | "desktop.ini")
+        || name.starts_with("._")
 }
 
 /// Reads `len` bytes of a segment of the source; fewer at the end of its file.

@@ -10,12 +10,22 @@ use std::path::Path;
 
 use super::BackupError;
 use super::target::Target;
+use crate::engine::compaction::RESERVE_NAME;
 use crate::engine::manifest;
 use crate::format::segment::{StoreId, parse_file_name};
 use crate::format::{checkpoint, manifest as format};
 use crate::vfs::{IoError, OpenMode, Vfs};
 
 const NAME: &str = "UNFINISHED";
+
+/// What a store has besides its segments. The one that was being made has been opened already.
+const LEFT: [&str; 4] =
+    [format::FILE_NAME, checkpoint::FILE_NAME, checkpoint::TEMP_NAME, RESERVE_NAME];
+
+/// True for files that only a marked directory may hold without being a store.
+pub(super) fn is_left(name: &str) -> bool {
+    name == NAME || LEFT.contains(&name)
+}
 
 /// True if `dir` is marked; not if it is not there.
 pub(in crate::engine) fn is_marked(vfs: &dyn Vfs, dir: &Path) -> Result<bool, IoError> {
@@ -56,7 +66,7 @@ pub(super) fn begin_anew(target: &Target<'_>, store: StoreId) -> Result<(), Back
         return Err(BackupError::Foreign { dir: dir.to_owned() });
     }
     // Without a manifest it is no store any more, whatever else is left.
-    let mut gone = vec![format::FILE_NAME.to_owned(), checkpoint::FILE_NAME.to_owned()];
+    let mut gone = LEFT.map(str::to_owned).to_vec();
     let names = vfs.list(dir).map_err(|e| IoError::new("list", dir, e))?;
     gone.extend(names.into_iter().filter(|name| parse_file_name(name).is_some()));
     for name in gone {

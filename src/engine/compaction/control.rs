@@ -17,7 +17,7 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentKind};
 use crate::vfs::OpenMode;
 
 /// File that holds room for compaction on a full device.
-const RESERVE_NAME: &str = "RESERVE";
+pub(in crate::engine) const RESERVE_NAME: &str = "RESERVE";
 /// Largest reserve, in bytes.
 const RESERVE_LEN_MAX: u64 = 64 << 20;
 /// A smaller reserve is not worth a file.

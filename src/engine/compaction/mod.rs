@@ -40,5 +40,5 @@ mod plan;
 mod run;
 
 pub use control::CompactionReport;
-pub(super) use control::{Compactor, Control};
+pub(super) use control::{Compactor, Control, RESERVE_NAME};
 pub(super) use expiry::Expiry;

@@ -37,7 +37,7 @@ use super::check::CheckOptions;
 use super::core::Core;
 use super::db::Db;
 use super::error::Corruption;
-use super::open::take_lock;
+use super::open::{is_store_file, take_lock};
 use super::options::Options;
 use crate::format::checkpoint;
 use crate::format::record::Kind;
@@ -88,7 +88,12 @@ fn is_report_of(name: &str) -> Option<Range<u64>> {
 pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairReport, RepairError> {
     let dir = dir.as_ref();
     let vfs = &*options.vfs;
-    if vfs.list(dir).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+    let is_missing = match vfs.list(dir) {
+        // Not even a lock is left where there is nothing of a store.
+        Ok(names) => !names.iter().any(|name| is_store_file(name)),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    if is_missing {
         return Err(RepairError::Missing { dir: dir.to_owned() });
     }
     let _lock = if options.dry_run { None } else { Some(take_lock(vfs, dir)?) };
