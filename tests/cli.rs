@@ -512,6 +512,7 @@ fn stats_shows_compression_and_snapshots_after_a_reopen() {
     assert!(values["compressed"].as_u64().unwrap() > 1000, "{values}");
     assert_eq!(values["dictionaries"], 1);
     assert_eq!(shown["oldest_snapshot_pinned"], pinned);
+    assert_eq!(shown["oldest_snapshot_needs"], pinned);
     assert_eq!(shown["poisoned"], Value::Null);
     assert_eq!(shown["since_open"]["is_compacting"], false);
     assert_eq!(shown["since_open"]["compaction"]["runs"], 0);
@@ -524,6 +525,28 @@ fn stats_shows_compression_and_snapshots_after_a_reopen() {
     let text = ok(dir, &["stats", "store", "--exact"]);
     assert!(text.contains(" of 3,000 values, ") && text.contains(", ratio 0."), "{text}");
     assert!(Db::open(dir.join("store")).unwrap().check().unwrap().is_ok());
+}
+
+/// Goal: what several snapshots keep together is seen, although none of them keeps it alone.
+#[test]
+fn stats_shows_what_snapshots_keep_together() {
+    use siltstone::{Db, PersistOptions};
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let db = Db::open(dir.join("store")).unwrap();
+    let put_all = |value: &[u8]| {
+        (0..300u32).for_each(|key| db.put("c", &key.to_le_bytes(), value).unwrap());
+    };
+    put_all(&[1; 1000]);
+    db.persist_with(PersistOptions::named("one")).unwrap();
+    db.persist_with(PersistOptions::named("two")).unwrap();
+    put_all(&[2; 1000]);
+    db.close().unwrap();
+    let shown: Value = serde_json::from_str(&ok(dir, &["stats", "store", "--json"])).unwrap();
+    assert!(shown["oldest_snapshot_needs"].as_u64() > Some(300_000), "{shown}");
+    assert!(shown["oldest_snapshot_pinned"].as_u64() < Some(100), "{shown}");
+    let text = ok(dir, &["stats", "store"]);
+    assert!(text.contains(" back, which keeps 30") && text.contains(" B of it alone\n"), "{text}");
 }
 
 /// The program is told the time; the store is not.

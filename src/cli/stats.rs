@@ -64,7 +64,12 @@ fn print_space(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
     ))?;
     let oldest = stats.oldest_snapshot.map_or_else(String::new, |seqno| {
         let age = plural(stats.next_seqno.saturating_sub(seqno), "record");
-        format!(", the oldest {age} back with {} of its own", bytes(stats.oldest_snapshot_pinned))
+        let (needed, own) = (stats.oldest_snapshot_needs, stats.oldest_snapshot_pinned);
+        format!(
+            ", the oldest {age} back, which keeps {}, {} of it alone",
+            bytes(needed),
+            bytes(own)
+        )
     });
     out.line(&format!("snapshots  {}{oldest}", count(stats.snapshots)))?;
     let per_key = stats.index_bytes as f64 / stats.keys.max(1) as f64;
@@ -185,6 +190,7 @@ fn to_json(stats: &Stats) -> Map {
         ("pinned_bytes", stats.pinned_bytes().into()),
         ("snapshots", stats.snapshots.into()),
         ("oldest_snapshot", optional(stats.oldest_snapshot)),
+        ("oldest_snapshot_needs", stats.oldest_snapshot_needs.into()),
         ("oldest_snapshot_pinned", stats.oldest_snapshot_pinned.into()),
         ("index_bytes", stats.index_bytes.into()),
         ("ordered_bytes", stats.ordered_bytes.into()),

@@ -244,6 +244,10 @@ impl Db {
     /// small record, whatever the store holds. How many snapshots stay is a matter of
     /// [`Options::retention`].
     ///
+    /// If nothing was written since the newest snapshot was recorded, by this process or an earlier
+    /// one, that one is what is asked for: it is returned, whatever its name and time, and no other
+    /// is recorded. Whoever gives a name or a time ([`Db::persist_with`]) gets one of their own.
+    ///
     /// # Errors
     ///
     /// See [`WriteError`]; no snapshot is recorded then.

@@ -87,8 +87,6 @@ pub(super) struct DurableSnapshots {
 pub(super) struct Next {
     /// Its number; 0 until the store was asked.
     pub(super) id: u64,
-    /// Where the log ended when the last one had been recorded, and its number.
-    last: Option<(u64, u64)>,
 }
 
 fn key_of(id: u64) -> Vec<u8> {
@@ -158,7 +156,7 @@ impl Core {
 
     /// Appends `batch` and, in the same batch and behind its other records, a new snapshot; drops
     /// those that are too many. All of it is durable when this returns. If nothing was written
-    /// since the last snapshot, and the new one is to have neither name nor time, it is that one.
+    /// since the newest snapshot, and the new one is to have neither name nor time, it is that one.
     pub(super) fn record_snapshot(
         &self,
         batch: &mut WriteBatch,
@@ -167,12 +165,13 @@ impl Core {
         let mut next = self.snapshots.next.lock();
         self.check_writable()?;
         let time = self.push_time(batch)?;
-        if let (Some((end, id)), true) = (next.last, batch.is_empty())
+        if batch.is_empty()
             && options == PersistOptions::default()
-            && self.log.lock().next_seqno == end
-            && let Ok(info) = self.snapshot_info(id)
+            && let Some(newest) = self.snapshot_list().pop()
+            // Its record is the last one of the log, since this open or an earlier one.
+            && self.log.lock().next_seqno == newest.seqno + 1
         {
-            return Ok((info, self.write(batch, Durability::Sync)?));
+            return Ok((newest, self.write(batch, Durability::Sync)?));
         }
         for old in self.too_many(options.name.is_none()) {
             batch.push_system(&key_of(old), None)?;
@@ -180,7 +179,7 @@ impl Core {
         let id = self.push_snapshot(batch, &next, options)?;
         let written = self.write(batch, Durability::Sync)?;
         self.time_is_kept(time);
-        *next = Next { id: id + 1, last: Some((written.next_seqno, id)) };
+        next.id = id + 1;
         let info = self.snapshot_info(id).map_err(|_| WriteError::Closed)?;
         Ok((info, written))
     }

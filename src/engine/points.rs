@@ -14,7 +14,7 @@
 //! and then the books from the newest point to the oldest, misses nothing, since entries move in
 //! this direction only and are there before they are gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -336,6 +336,43 @@ impl Core {
             let grown = kept.grown.load(Ordering::Relaxed);
             before.count_keys(id, grown);
         }
+    }
+
+    /// Bytes of records that are not the newest of their keys and that a point at `seqno`, the
+    /// oldest there is, needs: those in its own books, and what is older than it in later ones.
+    /// Counted by segment where all of a segment is on one side, else record by record.
+    pub(super) fn needed_at(&self, seqno: u64) -> u64 {
+        let slots = self.segments.pin();
+        let mut needed = 0;
+        for point in self.points.since(seqno) {
+            for (_, kept) in point.all_kept() {
+                let mut mixed = HashSet::new();
+                for (segment, bytes, _) in kept.pinned.all() {
+                    let is_older = segment.next.load(Ordering::Acquire) <= seqno;
+                    if point.seqno == seqno || is_older {
+                        needed += bytes;
+                    } else if segment.first.load(Ordering::Acquire) < seqno {
+                        mixed.insert(segment.slot);
+                    }
+                }
+                if mixed.is_empty() {
+                    continue;
+                }
+                let mut entries = kept.changed.entries();
+                entries.extend(kept.cleared.get().iter().flat_map(|index| index.entries()));
+                for (_, location) in entries {
+                    // One that compaction moves meanwhile is not counted.
+                    if let Some(segment) = slots.get(location)
+                        && mixed.contains(&segment.slot)
+                        && self.is_below(segment, location, seqno).unwrap_or(false)
+                        && let Ok(found) = self.read_key(segment, location.offset())
+                    {
+                        needed += found.header.record_len() as u64;
+                    }
+                }
+            }
+        }
+        needed
     }
 
     /// True if the record at `location` of `segment` has a sequence number below `seqno`.

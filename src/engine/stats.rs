@@ -23,7 +23,11 @@ pub struct Stats {
     pub snapshots: u64,
     /// Sequence number of the oldest snapshot, durable or held, if there is one.
     pub oldest_snapshot: Option<u64>,
-    /// Bytes of records that are kept for the oldest snapshot alone: later ones do not show them.
+    /// Bytes of records that only snapshots need, and the oldest one is among those: what stays
+    /// pinned while it is there, whatever becomes of the others.
+    pub oldest_snapshot_needs: u64,
+    /// Bytes of records that are kept for the oldest snapshot alone, since later ones do not show
+    /// them: what comes back when it is dropped.
     pub oldest_snapshot_pinned: u64,
     /// What compaction did since the open.
     pub compaction: CompactionReport,
@@ -117,6 +121,7 @@ impl Core {
                 .collect(),
             snapshots: self.snapshot_list().len() as u64,
             oldest_snapshot: points.last().map(|p| p.seqno),
+            oldest_snapshot_needs: points.last().map_or(0, |oldest| self.needed_at(oldest.seqno)),
             oldest_snapshot_pinned: points
                 .last()
                 .map_or(0, |p| p.pinned_bytes.load(Ordering::Relaxed)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use siltstone::vfs::mem::MemVfs;
-use siltstone::{Db, Durability, Options, Retention, Snapshot, WriteBatch};
+use siltstone::{Db, Durability, Options, PersistOptions, Retention, Snapshot, WriteBatch};
 
 type Model = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
@@ -166,4 +166,98 @@ fn snapshots_show_what_was_there() {
         let check = subject.db().check().unwrap();
         assert!(check.is_ok(), "seed {seed}: {:?}", check.defects);
     }
+}
+
+/// Goal: `persist` without a change since the newest snapshot records none, in the process that
+/// recorded it or a later one; with a change, a name or a time it records one. Method: the log's
+/// end is looked at after each call.
+#[test]
+fn persisting_without_a_change_returns_the_newest_snapshot() {
+    let vfs = MemVfs::new();
+    let open = || options(&vfs).open("/store").unwrap();
+    let mut db = open();
+    db.put("a", b"k", b"1").unwrap();
+    let first = db.persist().unwrap();
+    let end = |db: &Db| db.stats().next_seqno;
+    let after_first = end(&db);
+    assert_eq!(db.persist().unwrap(), first);
+    for is_closed in [true, false] {
+        if is_closed {
+            db.close().unwrap();
+        } else {
+            drop(db);
+        }
+        db = open();
+        assert_eq!((db.persist().unwrap(), end(&db)), (first.clone(), after_first));
+        db.compact_now().unwrap();
+        assert_eq!((db.persist().unwrap(), end(&db)), (first.clone(), after_first));
+    }
+    let named = db.persist_with(PersistOptions::named("mine")).unwrap();
+    assert!(named.id > first.id && end(&db) > after_first);
+    let timed = db.persist_with(PersistOptions::default().at(7)).unwrap();
+    assert!(timed.id > named.id, "who gives a time gets a snapshot with it");
+    drop(db);
+    db = open();
+    assert_eq!(db.persist().unwrap(), timed, "whatever its name and time");
+    db.put("a", b"k", b"1").unwrap();
+    let second = db.persist().unwrap();
+    assert!(second.id > timed.id);
+    db.drop_snapshot(second.id).unwrap();
+    let third = db.persist().unwrap();
+    assert!(third.id > second.id, "the newest one that is left is of an earlier log");
+    db.put("a", b"k", b"2").unwrap();
+    let undo = db.rollback_to(first.id).unwrap().undo;
+    drop(db);
+    db = open();
+    let last = db.persist().unwrap();
+    assert!(last.id > undo.id, "a rollback writes behind the snapshot that it records");
+    assert_eq!(db.persist().unwrap(), last);
+}
+
+/// Goal: `stats` says how much the oldest snapshot needs, however much of that later ones need as
+/// well. Method: all later ones are dropped; what is kept then is kept for the oldest alone.
+#[test]
+fn stats_says_what_the_oldest_snapshot_needs() {
+    let mut shared = 0;
+    for seed in 1..=60u64 {
+        let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let vfs = MemVfs::new();
+        let db = options(&vfs).open("/store").unwrap();
+        let mut held = Vec::new();
+        let mut has_cleared = false;
+        for step in 0..300u64 {
+            let name = COLLECTIONS[rng.below(3) as usize];
+            let key = [rng.below(20) as u8];
+            match rng.below(60) {
+                0..3 if held.len() < 6 => held.push(db.snapshot()),
+                3 => drop(db.compact_now().unwrap()),
+                4 if seed % 3 == 0 => {
+                    has_cleared = true;
+                    let mut batch = WriteBatch::new();
+                    batch.clear(name).unwrap();
+                    db.write(&mut batch, Durability::Buffered).unwrap();
+                }
+                5..10 => drop(db.delete(name, &key).unwrap()),
+                _ => {
+                    let value = vec![step as u8; rng.below(120) as usize];
+                    db.put(name, &key, &value).unwrap();
+                }
+            }
+        }
+        let before = db.stats();
+        assert!(before.oldest_snapshot_pinned <= before.oldest_snapshot_needs, "seed {seed}");
+        assert!(before.oldest_snapshot_needs <= before.pinned_bytes(), "seed {seed}");
+        shared += u64::from(before.oldest_snapshot_pinned < before.oldest_snapshot_needs);
+        held.truncate(1);
+        let after = db.stats();
+        assert_eq!(after.oldest_snapshot_needs, after.oldest_snapshot_pinned, "seed {seed}");
+        assert_eq!(after.oldest_snapshot_needs, after.pinned_bytes(), "seed {seed}");
+        // What a clear took is handed on as a whole, with what is younger than the oldest.
+        if has_cleared {
+            assert!(before.oldest_snapshot_needs <= after.pinned_bytes(), "seed {seed}");
+        } else {
+            assert_eq!(before.oldest_snapshot_needs, after.pinned_bytes(), "seed {seed}");
+        }
+    }
+    assert!(shared > 20, "{shared} stores only in which snapshots share what they need");
 }
