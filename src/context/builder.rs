@@ -1,17 +1,18 @@
 //! [`StorageContextBuilder`]: a context whose stores are chosen one by one.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::slot::Slot;
-use super::vectors::Vectors;
+use super::vectors::{MakeVectors, Vectors};
 use super::{StorageContext, StorageContextBuilder, open_log};
 use crate::engine::Options;
 use crate::kv::{KvError, KvStore, MemoryKv};
 use crate::stores::{
     ChatQueue, ChatStore, DEFAULT_VECTOR_STORE, GraphStore, IMAGE_VECTOR_STORE, IndexStore,
-    PropertyGraphStore, Registry, StoreError, Writer,
+    PropertyGraphStore, Registry, StoreError, VectorStore, Writer,
 };
 
 /// How a store that was not given is made.
@@ -34,9 +35,36 @@ impl<T> Choice<T> {
 
 /// The vector stores that will be in a context.
 pub(super) struct VectorChoice<V> {
-    /// `None` if there will be the given ones only.
-    own: Option<fn(&Writer) -> Vectors<V>>,
+    own: OwnVectors<V>,
     given: BTreeMap<String, V>,
+}
+
+/// Which vector stores of its own a context will have.
+enum OwnVectors<V> {
+    All(MakeVectors<V>),
+    /// `image`, if the context is new or had it before.
+    Image(MakeVectors<V>),
+    None,
+}
+
+impl<V> OwnVectors<V> {
+    fn make(&self, writer: &Writer) -> Vectors<V> {
+        match self {
+            OwnVectors::All(make) => Vectors::own(writer, *make),
+            OwnVectors::Image(make) => Vectors::own_image(writer, *make),
+            OwnVectors::None => Vectors::none(),
+        }
+    }
+
+    /// Those beside the caller's: an `image` store, if they are of its type.
+    fn beside_given() -> Self
+    where
+        V: 'static,
+    {
+        let make: MakeVectors<VectorStore> = VectorStore::from_writer;
+        let same_type = (&make as &dyn Any).downcast_ref::<MakeVectors<V>>();
+        same_type.map_or(OwnVectors::None, |make| OwnVectors::Image(*make))
+    }
 }
 
 impl Default for StorageContextBuilder {
@@ -46,7 +74,10 @@ impl Default for StorageContextBuilder {
             index_store: Choice::Own(|writer| {
                 Slot::own(writer, |writer| IndexStore::from_writer(writer.clone(), ""))
             }),
-            vectors: VectorChoice { own: Some(Vectors::own), given: BTreeMap::new() },
+            vectors: VectorChoice {
+                own: OwnVectors::All(VectorStore::from_writer),
+                given: BTreeMap::new(),
+            },
             graph_store: Choice::Own(|writer| {
                 Slot::own(writer, |writer| GraphStore::from_writer(writer.clone(), ""))
             }),
@@ -118,19 +149,25 @@ impl<D, I, V, G, P, C> StorageContextBuilder<D, I, V, G, P, C> {
         )
     }
 
-    /// A vector store of the caller's as the only one, in the namespace `default`. Takes the place
-    /// of all vector stores that were given before.
-    pub fn vector_store<T>(self, store: T) -> StorageContextBuilder<D, I, T, G, P, C> {
+    /// A vector store of the caller's in the namespace `default`; as the only one, but for `image`
+    /// as with [`StorageContextBuilder::vector_stores`].
+    pub fn vector_store<T: 'static>(self, store: T) -> StorageContextBuilder<D, I, T, G, P, C> {
         self.vector_stores([(DEFAULT_VECTOR_STORE.to_owned(), store)])
     }
 
-    /// Vector stores of the caller's by namespace, and no others. Takes the place of all vector
-    /// stores that were given before.
-    pub fn vector_stores<T>(
+    /// Vector stores of the caller's by namespace. Takes the place of all vector stores that were
+    /// given before.
+    ///
+    /// As in LlamaIndex, a context that is made anew has an `image` store of its own beside them,
+    /// also after opening again, and one that is loaded has the given ones only. It is a
+    /// [`VectorStore`]: stores of another type have none beside them, give it with
+    /// [`StorageContextBuilder::vector_store_in`].
+    pub fn vector_stores<T: 'static>(
         self,
         stores: impl IntoIterator<Item = (String, T)>,
     ) -> StorageContextBuilder<D, I, T, G, P, C> {
-        let given = VectorChoice { own: None, given: stores.into_iter().collect() };
+        let own = OwnVectors::beside_given();
+        let given = VectorChoice { own, given: stores.into_iter().collect() };
         with!(
             self,
             vectors = given,
@@ -206,17 +243,20 @@ impl<D, I, V, G, P, C> StorageContextBuilder<D, I, V, G, P, C> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Kv`] and [`StoreError::Corrupt`] if `kv` cannot be read or written. It is
-    /// neither if only stores were chosen.
+    /// [`StoreError::Kv`] and [`StoreError::Corrupt`] if `kv` cannot be read or written.
     pub fn over(
         self,
         kv: Arc<dyn KvStore>,
     ) -> Result<StorageContext<D, I, V, G, P, C>, StoreError> {
-        let (asked, context) = self.build(Writer::new(kv));
+        let may_be_image = matches!(self.vectors.own, OwnVectors::Image(_));
+        let is_new_image = may_be_image && kv.collections()?.iter().all(|(_, len)| *len == 0);
+        let (mut asked, context) = self.build(Writer::new(kv));
+        asked.image_beside_given |= is_new_image;
         if asked != Registry::default() {
             context.writer.change(|kv| {
                 let mut registry = Registry::get(kv)?;
                 registry.property_graph |= asked.property_graph;
+                registry.image_beside_given |= asked.image_beside_given;
                 if asked.vector_stores.is_some() {
                     registry.vector_stores = asked.vector_stores;
                 }
@@ -228,10 +268,7 @@ impl<D, I, V, G, P, C> StorageContextBuilder<D, I, V, G, P, C> {
 
     /// The context, and what has to be written down.
     pub(super) fn build(self, writer: Writer) -> (Registry, StorageContext<D, I, V, G, P, C>) {
-        let vectors = match self.vectors.own {
-            Some(make) => make(&writer),
-            None => Vectors::none(),
-        };
+        let vectors = self.vectors.own.make(&writer);
         for (namespace, store) in self.vectors.given {
             vectors.give(namespace, store);
         }

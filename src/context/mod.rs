@@ -146,7 +146,7 @@ impl StorageContext {
     ///     .vector_store(VectorStore::new(memory))
     ///     .vector_store_in("titles", titles)
     ///     .open(dir.path())?;
-    /// assert_eq!(context.vector_namespaces()?, ["default", "titles"]);
+    /// assert_eq!(context.vector_namespaces()?, ["default", "titles", "image"]);
     /// # Ok::<(), siltstone::stores::StoreError>(())
     /// ```
     pub fn builder() -> StorageContextBuilder {
@@ -225,7 +225,8 @@ impl<D, I, V: Clone, G, P, C> StorageContext<D, I, V, G, P, C> {
         found.ok_or_else(|| StoreError::NotFound { what, id: namespace.into() })
     }
 
-    /// The namespaces of the vector stores: by default `default` and `image`.
+    /// The namespaces of the vector stores: by default `default` and `image`, else as
+    /// [`StorageContextBuilder::vector_stores`] says.
     ///
     /// # Errors
     ///

@@ -254,6 +254,46 @@ fn stores_of_the_caller_s_own_take_their_place() {
     assert!(context.docstore().document_exists("n1").expect("exists"));
 }
 
+/// Goal: a context that is made with vector stores of the caller's has an image store of its own
+/// beside them, for good, and one that is loaded has none, as LlamaIndex's `from_defaults`.
+#[test]
+fn image_stands_beside_given_vector_stores() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let given = || VectorStore::new(Arc::new(MemoryKv::new()));
+    let made = || StorageContext::builder().vector_store(given());
+    let context = made().open(dir.path()).expect("open");
+    assert_eq!(context.vector_namespaces().expect("names"), ["default", "image"]);
+    let mut node = Node::text("n1", "text");
+    node.embedding = Some(vec![1.0]);
+    let add = |context: &StorageContext| {
+        context.vector_store_in("image").expect("there").add(std::slice::from_ref(&node))
+    };
+    add(&context).expect("add");
+    let failed = context.transaction(|inside| {
+        inside.vector_store_in("image")?.clear()?;
+        Err::<(), _>(StoreError::InvalidArgument("enough".into()))
+    });
+    failed.expect_err("it fails");
+    assert!(context.create_vector_store("more").is_err(), "the others are the caller's");
+    drop(context);
+    let context = made().open(dir.path()).expect("open again");
+    let ids = context.vector_store_in("image").expect("there").ids().expect("ids");
+    assert_eq!(ids, ["n1"], "it is stored with the context");
+    drop(context);
+    let mine = given();
+    let built = made().vector_store_in("image", mine.clone()).open(dir.path()).expect("open");
+    add(&built).expect("add");
+    assert_eq!(mine.ids().expect("ids"), ["n1"], "a given one is in its place");
+
+    let kv: Arc<dyn KvStore> = Arc::new(MemoryKv::new());
+    super::tests::add(&StorageContext::from_kv(kv.clone()), "n1").expect("add");
+    let loaded = made().over(kv).expect("a context over what was stored");
+    assert_eq!(loaded.vector_namespaces().expect("names"), ["default"]);
+    let foreign = StorageContext::builder().vector_store(Counting::default());
+    let foreign = foreign.in_memory().expect("a context");
+    assert_eq!(foreign.vector_namespaces().expect("names"), ["default"]);
+}
+
 /// Goal: a vector store that is added in a transaction is there if the transaction is, also one
 /// within another.
 #[test]

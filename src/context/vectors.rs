@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Persist;
-use crate::stores::{Registry, StoreError, VectorStore, Writer};
+use crate::stores::{IMAGE_VECTOR_STORE, Registry, StoreError, Writer};
 
 /// Vector stores by namespace; clones share them.
 pub(super) struct Vectors<V> {
@@ -28,10 +28,15 @@ impl<V> Default for Given<V> {
     }
 }
 
+/// How a vector store of the context's own is made.
+pub(super) type MakeVectors<V> = fn(Writer, &str) -> V;
+
 /// The context's own ones: which there are stands in the key-value store.
 struct Own<V> {
     writer: Writer,
-    make: fn(Writer, &str) -> V,
+    make: MakeVectors<V>,
+    /// There is `image` at most.
+    is_image_only: bool,
     /// Those that were asked for; each holds a table of its rows.
     made: Mutex<BTreeMap<String, V>>,
 }
@@ -42,19 +47,33 @@ impl<V> Clone for Vectors<V> {
     }
 }
 
-impl Vectors<VectorStore> {
-    pub(super) fn own(writer: &Writer) -> Self {
-        Vectors { given: Arc::default(), own: Some(Own::new(writer, VectorStore::from_writer)) }
-    }
-}
-
 impl<V> Own<V> {
-    fn new(writer: &Writer, make: fn(Writer, &str) -> V) -> Arc<Self> {
-        Arc::new(Own { writer: writer.clone(), make, made: Mutex::default() })
+    fn new(writer: &Writer, make: MakeVectors<V>, is_image_only: bool) -> Arc<Self> {
+        Arc::new(Own { writer: writer.clone(), make, is_image_only, made: Mutex::default() })
+    }
+
+    fn namespaces(&self) -> Result<Vec<String>, StoreError> {
+        let kv = &**self.writer.kv();
+        let registry = Registry::get(kv)?;
+        if !self.is_image_only {
+            return registry.vector_namespaces(kv);
+        }
+        let image = registry.image_beside_given.then(|| IMAGE_VECTOR_STORE.to_owned());
+        Ok(image.into_iter().collect())
     }
 }
 
 impl<V> Vectors<V> {
+    /// The context's own ones, and those that will be given.
+    pub(super) fn own(writer: &Writer, make: MakeVectors<V>) -> Self {
+        Vectors { given: Arc::default(), own: Some(Own::new(writer, make, false)) }
+    }
+
+    /// Those that will be given, and the context's own `image` if it has that.
+    pub(super) fn own_image(writer: &Writer, make: MakeVectors<V>) -> Self {
+        Vectors { given: Arc::default(), own: Some(Own::new(writer, make, true)) }
+    }
+
     /// None but those that will be given.
     pub(super) fn none() -> Self {
         Vectors { given: Arc::default(), own: None }
@@ -76,7 +95,7 @@ impl<V: Clone> Vectors<V> {
     /// The stores as a transaction sees them: over `writer`, but for those that were given. What
     /// is given there is there only, until [`Vectors::adopt`].
     pub(super) fn over(&self, writer: &Writer) -> Self {
-        let own = self.own.as_ref().map(|own| Own::new(writer, own.make));
+        let own = self.own.as_ref().map(|own| Own::new(writer, own.make, own.is_image_only));
         let stores = self.given.lock().stores.clone();
         Vectors { given: Arc::new(Mutex::new(Given { stores, added: BTreeSet::new() })), own }
     }
@@ -92,16 +111,14 @@ impl<V: Clone> Vectors<V> {
     }
 
     pub(super) fn namespaces(&self) -> Result<Vec<String>, StoreError> {
-        let mut names = match &self.own {
-            Some(own) => {
-                let kv = &**own.writer.kv();
-                Registry::get(kv)?.vector_namespaces(kv)?
-            }
-            None => Vec::new(),
-        };
-        for name in self.given.lock().stores.keys() {
-            if !names.contains(name) {
-                names.push(name.clone());
+        let own = self.own.as_ref().map_or_else(|| Ok(Vec::new()), |own| own.namespaces())?;
+        let given: Vec<String> = self.given.lock().stores.keys().cloned().collect();
+        // What the context has in the first place stands before what was added to it.
+        let is_beside = self.own.as_ref().is_some_and(|own| own.is_image_only);
+        let (mut names, more) = if is_beside { (given, own) } else { (own, given) };
+        for name in more {
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
         Ok(names)
@@ -122,7 +139,9 @@ impl<V: Clone> Vectors<V> {
     /// The context's own store of that name, entered if it is new. `None` if there are the given
     /// ones only.
     pub(super) fn create(&self, namespace: &str) -> Result<Option<V>, StoreError> {
-        let Some(own) = &self.own else { return Ok(None) };
+        let Some(own) = self.own.as_ref().filter(|own| !own.is_image_only) else {
+            return Ok(None);
+        };
         own.writer.change(|kv| {
             let mut registry = Registry::get(kv)?;
             if registry.add_vector_store(namespace) { registry.put(kv) } else { Ok(()) }

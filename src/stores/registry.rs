@@ -1,8 +1,9 @@
 //! Which stores of a context there are: those that hold nothing yet cannot tell by themselves.
 //!
 //! One record says it: collection `storage_context/stores`, key `stores`, value
-//! `{vector_stores: [namespace, ..], property_graph: bool}`. Without that record a context has the
-//! vector stores `default` and `image`, as LlamaIndex's has, and whatever else holds rows.
+//! `{vector_stores: [namespace, ..], property_graph: bool [, image_beside_given: true]}`. Without
+//! that record a context has the vector stores `default` and `image`, as LlamaIndex's has, and
+//! whatever else holds rows.
 //! Each change is one atomic batch.
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ const COLLECTION: &str = "storage_context/stores";
 const KEY: &[u8] = b"stores";
 const VECTOR_STORES: &str = "vector_stores";
 const PROPERTY_GRAPH: &str = "property_graph";
+const IMAGE_BESIDE_GIVEN: &str = "image_beside_given";
 
 /// The record, as it is read and written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub(crate) struct Registry {
     pub(crate) vector_stores: Option<Vec<String>>,
     /// True if a property graph store was asked for, though it may be empty.
     pub(crate) property_graph: bool,
+    /// True if the context was made with vector stores of the caller's: it has its own `image`
+    /// beside them.
+    pub(crate) image_beside_given: bool,
 }
 
 impl Registry {
@@ -39,8 +44,10 @@ impl Registry {
                 Some(names.ok_or_else(|| corrupt("holds a name that is no text"))?)
             }
         };
-        let property_graph = matches!(record.get(PROPERTY_GRAPH), Some(Value::Bool(true)));
-        Ok(Registry { vector_stores, property_graph })
+        let is_true = |name| matches!(record.get(name), Some(Value::Bool(true)));
+        let property_graph = is_true(PROPERTY_GRAPH);
+        let image_beside_given = is_true(IMAGE_BESIDE_GIVEN);
+        Ok(Registry { vector_stores, property_graph, image_beside_given })
     }
 
     pub(crate) fn put(&self, kv: &dyn KvStore) -> Result<(), StoreError> {
@@ -50,6 +57,9 @@ impl Registry {
             record.set(VECTOR_STORES, names.collect::<Vec<_>>());
         }
         record.set(PROPERTY_GRAPH, self.property_graph);
+        if self.image_beside_given {
+            record.set(IMAGE_BESIDE_GIVEN, true);
+        }
         Ok(kv.put(COLLECTION, KEY, &record.into())?)
     }
 
