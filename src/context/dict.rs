@@ -1,25 +1,39 @@
 //! A context as LlamaIndex's files and dictionaries, and back.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use super::StorageContext;
+use super::slot::Slot;
+use super::{Persist, StorageContext};
 use crate::kv::json::{self, Style};
 use crate::kv::{KvStore, Map, MemoryKv, Value};
 use crate::stores::{Registry, StoreError};
 use crate::transfer::{
-    ExportReport, FileEntry, FileNames, Import, ImportOptions, Source, Target, TransferError,
-    export,
+    ExportReport, FileEntry, FileNames, Given, GivenStores, Import, ImportOptions, Source, Target,
+    TransferError, export_with,
 };
 
 /// What `to_dict` calls the stores, in LlamaIndex's order.
 const DICT_KEYS: [&str; 5] =
     ["vector_store", "doc_store", "index_store", "graph_store", "property_graph_store"];
 
+/// What is said of a store of the caller's that gives no dictionary.
+macro_rules! refusal {
+    ($store:literal) => {
+        concat!(
+            "to_dict only available when using simple doc/index/vector stores: the ",
+            $store,
+            " of this context is the caller's; implement Persist::to_dict for its type, or export \
+             it by its own means"
+        )
+    };
+}
+
 /// Files in memory.
 #[derive(Default)]
-struct Files(BTreeMap<String, Vec<u8>>);
+pub(super) struct Files(BTreeMap<String, Vec<u8>>);
 
 impl Target for Files {
     fn create(&mut self, name: &str) -> io::Result<Box<dyn Write + '_>> {
@@ -85,55 +99,6 @@ impl StorageContext {
         Ok(context)
     }
 
-    /// Writes the files that LlamaIndex loads the context from: see [`export`].
-    ///
-    /// # Errors
-    ///
-    /// As [`export`]; [`StoreError::InvalidArgument`] in [`TransferError::Read`] if a store was
-    /// given by the caller.
-    pub fn export(
-        &self,
-        target: &mut dyn Target,
-        options: &FileNames,
-    ) -> Result<ExportReport, TransferError> {
-        self.refuse_given()?;
-        export(self.kv(), target, options, &mut |_, _| {})
-    }
-
-    /// The whole context as LlamaIndex's `StorageContext.to_dict` gives it. Memory holds all of
-    /// it: [`StorageContext::export`] is for large ones. `property_graph_store` is null unless
-    /// there is one, and its `triplets` are a list where LlamaIndex has a set.
-    ///
-    /// # Errors
-    ///
-    /// As [`StorageContext::export`].
-    pub fn to_dict(&self) -> Result<Value, TransferError> {
-        let mut files = Files::default();
-        let names = FileNames::default();
-        self.export(&mut files, &names)?;
-        let (mut dict, mut vectors) = (Map::new(), Map::new());
-        for (name, bytes) in files.0 {
-            let parsed = json::from_slice(&bytes);
-            let value = parsed.map_err(|e| TransferError::Read(unreadable(e)))?;
-            let key = match name.strip_suffix(&format!("__{}", names.vector_store)) {
-                Some(namespace) => {
-                    vectors.insert(namespace, value);
-                    continue;
-                }
-                None if name == names.docstore => "doc_store",
-                None if name == names.index_store => "index_store",
-                None if name == names.graph_store => "graph_store",
-                None if name == names.property_graph_store => "property_graph_store",
-                // Chats and caches are no part of it.
-                None => continue,
-            };
-            dict.set(key, value);
-        }
-        dict.set("vector_store", vectors);
-        let value = |key: &str| dict.get(key).cloned().unwrap_or(Value::Null);
-        Ok(DICT_KEYS.map(|key| (key, value(key))).into_iter().collect::<Map>().into())
-    }
-
     /// The context of such a dictionary, in memory.
     ///
     /// # Errors
@@ -151,19 +116,123 @@ impl StorageContext {
         let import = Import::check(&files, ImportOptions::new(), &mut |_, _| {})?;
         StorageContext::imported(import, Arc::new(MemoryKv::new()))
     }
+}
 
-    fn refuse_given(&self) -> Result<(), TransferError> {
-        let is_given = self.docstore.is_given()
-            || self.index_store.is_given()
-            || self.graph_store.is_given()
-            || self.property_graph_store.is_given()
-            || self.vectors.has_given();
-        match is_given {
-            true => Err(TransferError::Read(StoreError::Unsupported(
-                "to_dict only available when using simple doc/index/vector stores",
-            ))),
-            false => Ok(()),
+impl<D, I, V, G, P, C> StorageContext<D, I, V, G, P, C>
+where
+    D: Persist + 'static,
+    I: Persist + 'static,
+    V: Persist + Clone + 'static,
+    G: Persist + 'static,
+    P: Persist + 'static,
+    C: Persist + 'static,
+{
+    /// Writes the files that LlamaIndex loads the context from: see
+    /// [`export`](crate::transfer::export()).
+    ///
+    /// Stores that the caller gave have the whole file of their kind, under LlamaIndex's default
+    /// names; what the context's own key-value store holds under them, and shows nobody, is not
+    /// written. Those of this crate's types are written record by record, whatever they stand on;
+    /// others must implement [`Persist::to_dict`].
+    ///
+    /// # Errors
+    ///
+    /// As [`export`](crate::transfer::export()); [`StoreError::Unsupported`] in
+    /// [`TransferError::Read`] names a store that the caller gave and that gives no dictionary.
+    pub fn export(
+        &self,
+        target: &mut dyn Target,
+        options: &FileNames,
+    ) -> Result<ExportReport, TransferError> {
+        self.write(target, options, false)
+    }
+
+    fn write(
+        &self,
+        target: &mut dyn Target,
+        names: &FileNames,
+        without_chats: bool,
+    ) -> Result<ExportReport, TransferError> {
+        let listed = self.vectors.listed().map_err(TransferError::Read)?;
+        let vectors = self.vectors.has_given().then(|| {
+            let given = |store| as_given(store, refusal!("vector store"));
+            listed.iter().map(|(name, store)| (name.clone(), store.as_ref().map(given))).collect()
+        });
+        let stores = GivenStores {
+            documents: given(&self.docstore, refusal!("document store")),
+            structs: given(&self.index_store, refusal!("index store")),
+            graph: given(&self.graph_store, refusal!("graph store")),
+            property_graph: given(&self.property_graph_store, refusal!("property graph store")),
+            chats: given(&self.chat_store, refusal!("chat store")),
+            without_chats,
+            vectors,
+        };
+        export_with(self.kv(), &stores, target, names, &mut |_, _| {})
+    }
+
+    /// The whole context as LlamaIndex's `StorageContext.to_dict` gives it. Memory holds all of
+    /// it: [`StorageContext::export`] is for large ones. `property_graph_store` is null unless
+    /// there is one, and its `triplets` are a list where LlamaIndex has a set.
+    ///
+    /// LlamaIndex's dictionary has five keys, none of them for chats or caches, and so has this
+    /// one; [`StorageContext::export`] writes those too, [`ChatStore::to_dict`] gives chats.
+    ///
+    /// [`ChatStore::to_dict`]: crate::stores::ChatStore::to_dict
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageContext::export`].
+    pub fn to_dict(&self) -> Result<Value, TransferError> {
+        let mut files = Files::default();
+        let names = FileNames::default();
+        self.write(&mut files, &names, true)?;
+        let (mut dict, mut vectors) = (Map::new(), Map::new());
+        for (name, bytes) in files.0 {
+            let parsed = json::from_slice(&bytes);
+            let value = parsed.map_err(|e| TransferError::Read(unreadable(e)))?;
+            let key = match name.strip_suffix(&format!("__{}", names.vector_store)) {
+                Some(namespace) => {
+                    vectors.insert(namespace, value);
+                    continue;
+                }
+                None if name == names.docstore => "doc_store",
+                None if name == names.index_store => "index_store",
+                None if name == names.graph_store => "graph_store",
+                None if name == names.property_graph_store => "property_graph_store",
+                // Caches are no part of it.
+                None => continue,
+            };
+            dict.set(key, value);
         }
+        dict.set("vector_store", vectors);
+        let value = |key: &str| dict.get(key).cloned().unwrap_or(Value::Null);
+        Ok(DICT_KEYS.map(|key| (key, value(key))).into_iter().collect::<Map>().into())
+    }
+}
+
+/// The store of a slot, if the caller gave it.
+fn given<'a, S: Persist + 'static, T: 'static>(
+    slot: &'a Slot<S>,
+    refusal: &'static str,
+) -> Option<Given<'a, T>> {
+    slot.is_given().then(|| as_given(&slot.store, refusal))
+}
+
+/// A store that the caller gave, as one of this crate's if it is one.
+fn as_given<'a, S: Persist + 'static, T: 'static>(
+    store: &'a S,
+    refusal: &'static str,
+) -> Given<'a, T> {
+    let any: &dyn Any = store;
+    let shared = || any.downcast_ref::<Arc<T>>().map(|shared| &**shared);
+    match any.downcast_ref::<T>().or_else(shared) {
+        Some(ours) => Given::Ours(ours),
+        None => Given::Other(Box::new(move || {
+            store.to_dict().map_err(|e| match e {
+                StoreError::Unsupported(_) => StoreError::Unsupported(refusal),
+                other => other,
+            })
+        })),
     }
 }
 

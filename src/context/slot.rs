@@ -1,6 +1,6 @@
 //! [`Slot`]: a store of a context, its own or one that the caller gave.
 
-use crate::kv::KvError;
+use crate::kv::{KvError, Value};
 use crate::stores::{
     ChatQueue, ChatStore, DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError,
     VectorStore, Writer,
@@ -40,11 +40,29 @@ pub trait Persist {
     /// Whatever keeps it from doing so; [`StoreError::Kv`] with
     /// [`KvError::custom`](crate::kv::KvError::custom) carries errors of other kinds.
     fn persist(&self) -> Result<(), StoreError>;
+
+    /// The store as LlamaIndex's own store of that kind gives it (its `to_dict`, and what is in its
+    /// file): [`StorageContext::to_dict`] and [`StorageContext::export`] need it of stores that are
+    /// none of this crate's types. Those are written without it.
+    ///
+    /// [`StorageContext::to_dict`]: crate::StorageContext::to_dict
+    /// [`StorageContext::export`]: crate::StorageContext::export
+    ///
+    /// # Errors
+    ///
+    /// The store's. Default: [`StoreError::Unsupported`].
+    fn to_dict(&self) -> Result<Value, StoreError> {
+        Err(StoreError::Unsupported("a store of this type gives no dictionary"))
+    }
 }
 
 impl<T: Persist + ?Sized> Persist for std::sync::Arc<T> {
     fn persist(&self) -> Result<(), StoreError> {
         (**self).persist()
+    }
+
+    fn to_dict(&self) -> Result<Value, StoreError> {
+        (**self).to_dict()
     }
 }
 

@@ -79,8 +79,10 @@ impl<V> Vectors<V> {
         Vectors { given: Arc::default(), own: None }
     }
 
+    /// True if not all of them are the context's own, or could be.
     pub(super) fn has_given(&self) -> bool {
-        self.own.is_none() || !self.given.lock().stores.is_empty()
+        self.own.as_ref().is_none_or(|own| own.is_image_only)
+            || !self.given.lock().stores.is_empty()
     }
 
     /// Puts in a store of the caller's, which hides what is stored under its name.
@@ -122,6 +124,17 @@ impl<V: Clone> Vectors<V> {
             }
         }
         Ok(names)
+    }
+
+    /// All namespaces, each with the store that the caller gave, if it is one.
+    pub(super) fn listed(&self) -> Result<Vec<(String, Option<V>)>, StoreError> {
+        let names = self.namespaces()?;
+        let given = self.given.lock();
+        let store = |name: String| {
+            let store = given.stores.get(&name).cloned();
+            (name, store)
+        };
+        Ok(names.into_iter().map(store).collect())
     }
 
     pub(super) fn get(&self, namespace: &str) -> Result<Option<V>, StoreError> {

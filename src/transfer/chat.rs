@@ -117,8 +117,7 @@ fn give(store: Option<&ChatStore>, key: &Text, pending: &mut Vec<ChatMessage>) -
 }
 
 /// Writes the conversations.
-pub(super) fn write(out: &mut Out<'_>) -> Result<(), Failed> {
-    let store = ChatStore::new(out.kv.clone());
+pub(super) fn write(out: &mut Out<'_>, store: &ChatStore) -> Result<(), Failed> {
     out.open_map()?;
     out.json.key(&Text::from_static("store"))?;
     out.open_map()?;

@@ -8,16 +8,20 @@ use super::chat;
 use super::contents::Contents;
 use super::error::TransferError;
 use super::files::{FileNames, Target};
+use super::given::{Given, GivenStores};
 use super::graph;
 use super::keyvalue;
 use super::kinds::{FileKind, NAMESPACE_SEPARATOR};
 use super::property_graph;
 use super::report::Ignored;
-use super::space::Space;
+use super::space::{self, Space};
 use super::vectors;
 use crate::kv::json::{JsonWriter, Style};
 use crate::kv::{KvStore, Text, Value};
-use crate::stores::{Registry, StoreError, has_property_graph};
+use crate::stores::{
+    ChatStore, GraphStore, PropertyGraphStore, Registry, StoreError, VectorStore,
+    has_property_graph,
+};
 
 /// What an export wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,32 +66,48 @@ pub fn export(
     names: &FileNames,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ExportReport, TransferError> {
+    export_with(kv, &GivenStores::default(), target, names, progress)
+}
+
+/// As [`export`], with other stores in the place of some.
+pub(crate) fn export_with(
+    kv: &Arc<dyn KvStore>,
+    given: &GivenStores<'_>,
+    target: &mut dyn Target,
+    names: &FileNames,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ExportReport, TransferError> {
     let mut contents = Contents::of(&**kv).map_err(|e| TransferError::Read(e.into()))?;
     let total = contents.records;
     let mut export = Export { kv, target, progress, total, done: 0, report: <_>::default() };
-    export.file(&names.docstore, Style::Python, |out| keyvalue::write(out, &contents))?;
-    export
-        .file(&names.index_store, Style::Python, |out| keyvalue::write_structs(out, &contents))?;
-    export.file(&names.graph_store, Style::Python, graph::write)?;
-    let registry = Registry::get(&**kv).map_err(TransferError::Read)?;
-    let mut namespaces = registry.vector_namespaces(&**kv).map_err(TransferError::Read)?;
-    namespaces.sort();
-    for namespace in &namespaces {
-        let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
-        if let Some(why) = export.target.refuses(&name) {
-            let why = format!("its file would be called \"{}\": {why}", name.escape_debug());
-            let name = Space::Vectors(namespace.clone()).to_string();
-            contents.left_out.push(Ignored { name, why });
-            continue;
+    export.file(&names.docstore, Style::Python, |out| match &given.documents {
+        Some(store) => store.write(out, keyvalue::write_documents),
+        None => keyvalue::write(out, &contents),
+    })?;
+    export.file(&names.index_store, Style::Python, |out| match &given.structs {
+        Some(store) => store.write(out, keyvalue::write_structs_of),
+        None => keyvalue::write_structs(out, &contents),
+    })?;
+    export.file(&names.graph_store, Style::Python, |out| match &given.graph {
+        Some(store) => store.write(out, graph::write),
+        None => graph::write(out, &GraphStore::new(kv.clone())),
+    })?;
+    export.vector_stores(given, names, &mut contents.left_out)?;
+    match &given.property_graph {
+        Some(store) => export.file(&names.property_graph_store, Style::Utf8, |out| {
+            store.write(out, property_graph::write)
+        })?,
+        None if has_property_graph(kv).map_err(TransferError::Read)? => {
+            let store = PropertyGraphStore::new(kv.clone());
+            let write = |out: &mut Out<'_>| property_graph::write(out, &store);
+            export.file(&names.property_graph_store, Style::Utf8, write)?;
         }
-        export.report.warnings.extend(misread(namespace, &name, &namespaces));
-        export.file(&name, Style::Python, |out| vectors::write(out, namespace))?;
+        None => {}
     }
-    if has_property_graph(kv).map_err(TransferError::Read)? {
-        export.file(&names.property_graph_store, Style::Utf8, property_graph::write)?;
-    }
-    if !Space::Chats.is_empty(kv).map_err(TransferError::Read)? {
-        export.file(&names.chat_store, Style::Utf8, chat::write)?;
+    let own_chats = Given::Ours(&ChatStore::new(kv.clone()));
+    let chats = given.chats.as_ref().unwrap_or(&own_chats);
+    if !given.without_chats && !chats.is_empty().map_err(TransferError::Read)? {
+        export.file(&names.chat_store, Style::Utf8, |out| chats.write(out, chat::write))?;
     }
     if !contents.caches.is_empty() {
         export.file(&names.cache, Style::Python, |out| keyvalue::write_caches(out, &contents))?;
@@ -121,6 +141,36 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
+    /// Writes the files of all vector stores.
+    fn vector_stores(
+        &mut self,
+        given: &GivenStores<'_>,
+        names: &FileNames,
+        left_out: &mut Vec<Ignored>,
+    ) -> Result<(), TransferError> {
+        let kv = self.kv;
+        let of_kv = || Registry::get(&**kv)?.vector_namespaces(&**kv);
+        let mut stores: Vec<(String, Option<&Given<'_, VectorStore>>)> = match &given.vectors {
+            Some(stores) => stores.iter().map(|(name, s)| (name.clone(), s.as_ref())).collect(),
+            None => of_kv().map_err(TransferError::Read)?.into_iter().map(|n| (n, None)).collect(),
+        };
+        stores.sort_by(|a, b| a.0.cmp(&b.0));
+        let namespaces: Vec<String> = stores.iter().map(|(name, _)| name.clone()).collect();
+        for (namespace, store) in stores {
+            let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
+            if let Some(why) = self.target.refuses(&name) {
+                let why = format!("its file would be called \"{}\": {why}", name.escape_debug());
+                left_out.push(Ignored { name: Space::Vectors(namespace).to_string(), why });
+                continue;
+            }
+            self.report.warnings.extend(misread(&namespace, &name, &namespaces));
+            let own = Given::Ours(&space::vectors(kv, &namespace));
+            let store = store.unwrap_or(&own);
+            self.file(&name, Style::Python, |out| store.write(out, vectors::write))?;
+        }
+        Ok(())
+    }
+
     /// Writes one file.
     fn file(
         &mut self,

@@ -99,14 +99,13 @@ fn give(store: Option<&GraphStore>, triplets: &mut Vec<TextTriplet>) -> Result<(
 }
 
 /// Writes the graph.
-pub(super) fn write(out: &mut Out<'_>) -> Result<(), Failed> {
-    let store = GraphStore::new(out.kv.clone());
+pub(super) fn write(out: &mut Out<'_>, store: &GraphStore) -> Result<(), Failed> {
     out.json.open_map()?;
     out.json.key(&Text::from_static("graph_dict"))?;
     out.json.open_map()?;
     let mut caught = Caught::default();
     let given = store.for_each_subject(&mut |subject| {
-        let written = write_subject(out, &store, &subject);
+        let written = write_subject(out, store, &subject);
         caught.pass(written)
     });
     caught.settle(given)?;

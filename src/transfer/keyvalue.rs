@@ -9,10 +9,12 @@ use super::load::{Json, Load, is_struct, of, shown};
 use super::space::{Space, documents, structs};
 use crate::kv::{KvError, Map, Text, Value};
 use crate::model::NodeKind;
-use crate::stores::{DocumentStore, DocumentStoreOptions, RefDocInfo, StructKind};
+use crate::stores::{DocumentStore, DocumentStoreOptions, IndexStore, RefDocInfo, StructKind};
 
 /// The namespace of an index store that was given none.
 const INDEX_NAMESPACE: &str = "index_store";
+/// The namespace of a document store that was given none.
+const DOCUMENT_NAMESPACE: &str = "docstore";
 const NO_STRUCT: &str = "is no index struct";
 
 /// What a file may hold.
@@ -263,19 +265,9 @@ pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed
                 if store.holds_nothing()? {
                     continue;
                 }
-                // The hashes come first, so that an import needs one walk only.
-                let name = |suffix| format!("{namespace}/{suffix}");
-                out.records(&name("metadata"), |visit| store.export_metadata(visit))?;
-                out.records(&name("data"), |visit| {
-                    store.export_bodies(&mut |id, record| {
-                        if is_struct(&record) {
-                            contents.more_structs.borrow_mut().insert(namespace.clone());
-                            return Ok(());
-                        }
-                        visit(id, record)
-                    })
+                write_store(out, namespace, &store, || {
+                    contents.more_structs.borrow_mut().insert(namespace.clone());
                 })?;
-                out.records(&name("ref_doc_info"), |visit| store.export_ref_docs(visit))?;
             }
             Space::Collection(name) if contents.ref_docs.contains(name) => {
                 let store = with_ref_docs_in(out, name)?;
@@ -286,6 +278,39 @@ pub(super) fn write(out: &mut Out<'_>, contents: &Contents) -> Result<(), Failed
         }
     }
     out.close()
+}
+
+/// Writes the file of one document store, under the names that LlamaIndex gives to it if it is told
+/// no others: there it looks for what it loads.
+pub(super) fn write_documents(out: &mut Out<'_>, store: &DocumentStore) -> Result<(), Failed> {
+    out.open_map()?;
+    if !store.holds_nothing()? {
+        write_store(out, DOCUMENT_NAMESPACE, store, || {})?;
+    }
+    out.close()
+}
+
+/// Writes the collections of a document store. `on_struct` is told of each index struct among the
+/// nodes, which is left out.
+fn write_store(
+    out: &mut Out<'_>,
+    namespace: &str,
+    store: &DocumentStore,
+    mut on_struct: impl FnMut(),
+) -> Result<(), Failed> {
+    // The hashes come first, so that an import needs one walk only.
+    let name = |suffix| format!("{namespace}/{suffix}");
+    out.records(&name("metadata"), |visit| store.export_metadata(visit))?;
+    out.records(&name("data"), |visit| {
+        store.export_bodies(&mut |id, record| {
+            if is_struct(&record) {
+                on_struct();
+                return Ok(());
+            }
+            visit(id, record)
+        })
+    })?;
+    out.records(&name("ref_doc_info"), |visit| store.export_ref_docs(visit))
 }
 
 /// A document store whose ref docs are in the collection `name`.
@@ -326,6 +351,24 @@ pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<()
     }
     for name in &contents.struct_collections {
         write_collection(out, name)?;
+    }
+    out.close()
+}
+
+/// Writes the file of one index store, under the names that LlamaIndex looks for.
+pub(super) fn write_structs_of(out: &mut Out<'_>, store: &IndexStore) -> Result<(), Failed> {
+    let ids = store.index_ids()?;
+    out.open_map()?;
+    if !ids.is_empty() {
+        out.records(&format!("{INDEX_NAMESPACE}/data"), |visit| {
+            for id in ids {
+                // Nodes may be in the same collection.
+                if let Some(record) = store.get_record(&id)?.filter(is_struct) {
+                    visit(id, record)?;
+                }
+            }
+            Ok(())
+        })?;
     }
     out.close()
 }

@@ -50,6 +50,7 @@ mod error;
 mod export;
 mod files;
 mod foreign;
+mod given;
 mod graph;
 mod import;
 mod keyvalue;
@@ -63,8 +64,10 @@ mod vectors;
 
 pub use dir::{DirSource, DirTarget};
 pub use error::{Left, TransferError};
+pub(crate) use export::export_with;
 pub use export::{ExportReport, ExportedFile, export};
 pub use files::{FileEntry, FileNames, Source, Target};
 pub(crate) use foreign::refuse_persisted;
+pub(crate) use given::{Given, GivenStores};
 pub use import::{Import, ImportOptions, SNAPSHOT_NAME};
 pub use report::{FileReport, Ignored, ImportReport, Listed, Problem};

@@ -139,8 +139,7 @@ fn triplets(
 }
 
 /// Writes the graph.
-pub(super) fn write(out: &mut Out<'_>) -> Result<(), Failed> {
-    let store = PropertyGraphStore::new(out.kv.clone());
+pub(super) fn write(out: &mut Out<'_>, store: &PropertyGraphStore) -> Result<(), Failed> {
     out.open_map()?;
     out.records("nodes", |visit| store.for_each_node(visit))?;
     out.records("relations", |visit| {

@@ -252,9 +252,8 @@ fn orphan(load: &mut Load<'_>, side: &Side<'_>, name: &str, id: &Text) {
     load.report.left_out.add(byte as u64, of(name, id, "has no embedding"));
 }
 
-/// Writes the store of `namespace`.
-pub(super) fn write(out: &mut Out<'_>, namespace: &str) -> Result<(), Failed> {
-    let store = vectors(out.kv, namespace);
+/// Writes a store.
+pub(super) fn write(out: &mut Out<'_>, store: &VectorStore) -> Result<(), Failed> {
     out.open_map()?;
     out.records(EMBEDDINGS, |visit| {
         store.for_each_entry(&mut |entry| visit(entry.id, floats(&entry.embedding)))
