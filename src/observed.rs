@@ -84,6 +84,8 @@ mod registry {
         PlanFailed,
         /// The reserve was given back to a full device.
         ReserveReleased,
+        /// A segment of which nothing was needed left the store without a look at what was in it.
+        DeadUnread,
         /// A segment left the store while somebody still read it.
         RetiredWhileRead,
         /// A reader had to ask again: a segment left between index and segments.

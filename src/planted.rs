@@ -181,6 +181,8 @@ mod registry {
         BooksNotSwung,
         /// Compaction does not use the reserve when the device is full.
         ReserveNotUsed,
+        /// The log takes the room of a device that compaction needs to give some back.
+        LogTakesAllRoom,
         /// Compaction's plans do not know of segments that are damaged.
         PlanForgetsDamaged,
         /// A paused compaction begins other runs all the same.

@@ -14,6 +14,7 @@ use std::time::Instant;
 use siltstone::testing::bugs::{Situation, Situations, situations};
 use siltstone::testing::store::{
     FaultTally, FaultTest, Moment, Workload, full_disk_is_left_by_compaction,
+    full_disk_never_sticks,
 };
 use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
 use siltstone::{
@@ -208,7 +209,19 @@ fn compaction_leads_out_of_a_full_disk() {
     assert!(released > 10, "{released}");
 }
 
-/// Goal: segments of which nothing is needed go from a disk that has no byte left.
+/// Goal: random overwriting goes on for ever on a disk that is always full. Method: disks of 1.3 to
+/// 2.5 times what is live, segments of which a few or a few dozen fit.
+#[test]
+fn a_full_disk_never_sticks() {
+    for segment_len in [8 << 10, 16 << 10] {
+        for percent in [130, 150, 175, 200, 250] {
+            full_disk_never_sticks(percent, segment_len, 1).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
+/// Goal: segments of which nothing is needed go from a disk that has no byte left, and nobody reads
+/// what was in them.
 #[test]
 fn dead_segments_go_from_a_disk_without_a_byte_left() {
     let sim = SimVfs::new();
@@ -223,7 +236,10 @@ fn dead_segments_go_from_a_disk_without_a_byte_left() {
     let before = sim.used();
     sim.set_quota(Some(before));
     while db.put("c", b"k", b"v").is_ok() {}
+    situations();
     db.compact_now().unwrap();
+    let unread = situations()[Situation::DeadUnread];
+    assert!(unread >= 10, "{unread} segments");
     assert!(sim.used() < before / 2 + 20_000, "{before} to {}", sim.used());
     db.put("c", b"k", b"v").unwrap();
 }

@@ -22,7 +22,7 @@ use siltstone::testing::bugs::{self, Bug};
 use siltstone::testing::store::{
     BackupTest, CheckpointTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes,
     RepairOutcomes, RepairTally, RepairTest, RollbackTest, Specimen, Violation, Workload,
-    full_disk_is_left_by_compaction,
+    full_disk_is_left_by_compaction, full_disk_never_sticks,
 };
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{
@@ -96,7 +96,8 @@ fn reserve(round: Round) -> Result<(), Violation> {
     if !round.is_first() {
         return Ok(());
     }
-    full_disk_is_left_by_compaction(80_000, false)
+    full_disk_is_left_by_compaction(80_000, false)?;
+    full_disk_never_sticks(150, 16 << 10, 1)
 }
 
 /// Failing calls, each followed by a look at what a power cut leaves.
@@ -421,7 +422,7 @@ const PROBES: [Probe; 22] = [
 ];
 
 /// The bugs of compaction: what is about it is tried first.
-const OF_COMPACTION: [Bug; 16] = [
+const OF_COMPACTION: [Bug; 17] = [
     Bug::CompactedNotSynced,
     Bug::CompactedDirNotSynced,
     Bug::CompactionDropsBeforeSync,
@@ -436,6 +437,7 @@ const OF_COMPACTION: [Bug; 16] = [
     Bug::ClearsDroppedTooSoon,
     Bug::BooksNotSwung,
     Bug::ReserveNotUsed,
+    Bug::LogTakesAllRoom,
     Bug::SegmentIdReused,
     Bug::SegmentsPinnedLate,
 ];

@@ -62,8 +62,9 @@ struct Stamped {
     salt: u32,
     /// Of all records, if they stay in one frame of the segment with `salt`.
     records_checksum: u32,
-    /// Nothing but deletions: may use the room kept for them when the device is full.
-    only_deletes: bool,
+    /// Nothing but deletions and records of the engine's own: may use the room that is kept for
+    /// them when the device is full.
+    is_urgent: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -235,9 +236,9 @@ impl Core {
             let start = place.offset;
             records.push(StampedRecord { start, len, kind, flags, hash, collection });
         }
-        let only_deletes = records.iter().all(|r| r.kind != Kind::Put);
+        let is_urgent = records.iter().all(|r| r.kind != Kind::Put || r.collection == system);
         let records_checksum = checksum.finish();
-        Ok(Stamped { collections, records, salt, records_checksum, only_deletes })
+        Ok(Stamped { collections, records, salt, records_checksum, is_urgent })
     }
 
     /// Appends the batch: as one frame where it fits into a segment, as several otherwise.
@@ -263,7 +264,7 @@ impl Core {
                 len += r.len as u64;
                 end += 1;
             }
-            self.make_room(log, header_len + len, stamped.only_deletes)?;
+            self.make_room(log, header_len + len, stamped.is_urgent)?;
             let Some(active) = log.active.clone() else { return Err(WriteError::Closed) };
             if active.salt != stamped.salt || placed.len() + first > 0 {
                 restamp(batch, stamped, &active, first, end);

@@ -35,7 +35,13 @@ use crate::vfs::{IoError, OpenMode};
 use super::commit::END_RESERVE;
 
 /// Length of the first segments of a young store: a small store stays small.
-const YOUNG_SEGMENT_LEN: u64 = 4 << 20;
+pub(super) const YOUNG_SEGMENT_LEN: u64 = 4 << 20;
+/// One part in so many of a segment is for what is urgent, within these limits in bytes.
+const URGENT_SHARE: u64 = 16;
+const URGENT_LEN_MIN: u64 = 512;
+const URGENT_LEN_MAX: u64 = 64 << 10;
+/// Where there is no room for a segment of the usual length, one part in so many of it will do.
+const SHORT_SHARE: u64 = 16;
 /// Full segments that are sealed with one sync of the log.
 const SEALED_AT_ONCE: usize = 16;
 /// Full segments that may wait before writers wait for them: so many, and more if they are short.
@@ -56,34 +62,35 @@ impl Core {
         &self,
         log: &mut MutexGuard<'_, Log>,
         len: u64,
-        only_deletes: bool,
+        is_urgent: bool,
     ) -> Result<(), WriteError> {
         let need = len + END_RESERVE;
         let Some(active) = log.active.clone() else {
-            return self.rotate_for(log, need, only_deletes);
+            return self.rotate_for(log, need, is_urgent);
         };
-        // Deletions may use a part of each segment that puts leave alone when no new segment can
-        // be had: on a full device, deleting is what helps.
-        let reserve = if only_deletes { 0 } else { (log.capacity / 16).min(64 << 10) };
-        if log.offset + need + reserve <= log.capacity {
+        // Deletions and the engine's own records may use a part of each segment that puts leave
+        // alone when no new segment can be had: on a full device, deleting is what helps.
+        let just_enough = log.offset + need + kept_for_urgent(is_urgent, log.capacity);
+        if just_enough <= log.capacity {
             return Ok(());
         }
-        if log.capacity < self.options.segment_len && log.offset + need <= self.options.segment_len
-        {
-            let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).max(log.offset + need);
-            let target = target.min(self.options.segment_len);
-            let just_enough = log.offset + need;
-            log.capacity = match self.extend_active(&active, target) {
-                // Deletions take what there is.
-                Err(WriteError::Full(_)) if only_deletes && just_enough < target => {
-                    self.extend_active(&active, just_enough)?;
-                    just_enough
-                }
-                extended => extended.map(|()| target)?,
-            };
+        let usual = self.usual_segment_len();
+        if just_enough <= usual {
+            let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).min(usual);
+            let some = just_enough + usual / SHORT_SHARE;
+            log.capacity = as_long_as_fits([target, some.min(target), just_enough], |len| {
+                let len = len.max(just_enough);
+                self.leave_room_unless(is_urgent, len - log.capacity)?;
+                self.extend_active(&active, len).map(|()| len)
+            })?;
             return Ok(());
         }
-        self.rotate_for(log, need, only_deletes)
+        self.rotate_for(log, need, is_urgent)
+    }
+
+    /// As [`Core::leave_room`], but for what `is_urgent`.
+    fn leave_room_unless(&self, is_urgent: bool, more: u64) -> Result<(), WriteError> {
+        if is_urgent { Ok(()) } else { self.leave_room(more) }
     }
 
     /// Makes the file of the active segment `len` bytes long, durably, and only then notes the
@@ -106,29 +113,36 @@ impl Core {
         self.rotate_for(log, need, false)
     }
 
-    /// As [`Core::rotate`]; for deletions on a full device a short segment will do.
+    /// As [`Core::rotate`]; what `is_urgent` may take the room that is left for compaction.
     fn rotate_for(
         &self,
         log: &mut MutexGuard<'_, Log>,
         need: u64,
-        only_deletes: bool,
+        is_urgent: bool,
     ) -> Result<(), WriteError> {
         let (next, capacity) = {
             let mut prepared = self.prepared.lock();
-            let len = SEGMENT_HEADER_LEN + need;
+            let len = SEGMENT_HEADER_LEN + need + kept_for_urgent(is_urgent, need);
             if prepared.is_none() {
-                let usual = self.new_segment_len(log).max(len);
-                *prepared = Some(match self.create_segment(usual) {
-                    Err(WriteError::Full(_)) if only_deletes && len < usual => {
-                        self.create_segment(len)?
-                    }
-                    made => made?,
-                });
+                let usual = self.new_segment_len(log);
+                let short = usual / SHORT_SHARE;
+                *prepared = Some(as_long_as_fits([usual, short, len], |l| {
+                    self.leave_room_unless(is_urgent, l.max(len))?;
+                    self.create_segment(l.max(len))
+                })?);
             }
             // Segments are used in the order of their ids, so one that is too short for a large
             // record is extended, not passed over.
-            let capacity = prepared.as_ref().map_or(Ok(0), |s| s.extend(len));
-            let capacity = capacity.map_err(WriteError::from_append)?;
+            let capacity = match prepared.as_ref() {
+                Some(next) => {
+                    let now = next.file_len().map_err(WriteError::from_append)?;
+                    if now < len {
+                        self.leave_room_unless(is_urgent, len - now)?;
+                    }
+                    next.extend(len).map_err(WriteError::from_append)?
+                }
+                None => 0,
+            };
             self.end_active(log)?;
             let Some(next) = prepared.take() else { return Ok(()) };
             (next, capacity)
@@ -171,7 +185,7 @@ impl Core {
     /// Length of the next segment: short while the store is young.
     fn new_segment_len(&self, log: &Log) -> u64 {
         let is_young = log.active.is_none();
-        let len = self.options.segment_len;
+        let len = self.usual_segment_len();
         if is_young { len.min(YOUNG_SEGMENT_LEN) } else { len }
     }
 
@@ -252,6 +266,7 @@ impl Core {
             }
             // Also where there is no room for another segment: what is sealed can be compacted.
             self.seal(&full)?;
+            self.keep_reserve();
             self.wake_compaction();
         }
         if self.options.inline_maintenance {
@@ -273,6 +288,7 @@ impl Core {
         };
         let mut prepared = self.prepared.lock();
         if wanted && prepared.is_none() {
+            self.leave_room(len)?;
             *prepared = Some(self.create_segment(len)?);
         }
         Ok(())
@@ -356,7 +372,7 @@ impl Core {
         drop(hints);
         bytes.extend_from_slice(&footer.encode(segment.salt));
         let file_len = data_end + bytes.len() as u64;
-        segment.write_at(&bytes, data_end).map_err(WriteError::from_append)?;
+        self.with_reserve(|| segment.write_at(&bytes, data_end).map_err(WriteError::from_append))?;
         segment
             .file
             .set_len(file_len)
@@ -375,6 +391,27 @@ impl Core {
             ReadMode::Pread => None,
         }
     }
+}
+
+/// Bytes at the end of a segment of `len` that are for what `is_urgent`.
+fn kept_for_urgent(is_urgent: bool, len: u64) -> u64 {
+    if is_urgent { 0 } else { (len / URGENT_SHARE).clamp(URGENT_LEN_MIN, URGENT_LEN_MAX) }
+}
+
+/// Does `take` with the first length of which there is room for.
+fn as_long_as_fits<T>(
+    lens: [u64; 3],
+    mut take: impl FnMut(u64) -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    let [first, others @ ..] = lens;
+    let mut result = take(first);
+    for len in others {
+        if !matches!(result, Err(WriteError::Full(_))) {
+            break;
+        }
+        result = take(len);
+    }
+    result
 }
 
 pub(super) fn too_many_segments() -> WriteError {

@@ -187,6 +187,7 @@ impl Options {
     }
 
     /// Size of a segment, in bytes. Smaller ones are compacted sooner, larger ones open faster.
+    /// On a device of less than 32 times this they are shorter, for compaction's sake.
     /// Default: 64 MiB. Minimum: 512 bytes. Maximum: 1 GiB.
     pub fn segment_len(mut self, bytes: u64) -> Self {
         self.segment_len = bytes;

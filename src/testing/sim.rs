@@ -441,6 +441,10 @@ fn ancestors(path: &Path) -> impl Iterator<Item = &OsStr> {
 }
 
 impl Vfs for SimVfs {
+    fn free_space(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(Some(self.disk.lock().free() as u64))
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let create = mode == OpenMode::CreateNew;
         let mut call = self.enter(if create { CallKind::Create } else { CallKind::Open })?;

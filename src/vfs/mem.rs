@@ -62,6 +62,10 @@ fn not_found(path: &Path) -> io::Error {
 }
 
 impl Vfs for MemVfs {
+    fn free_space(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(Some(u64::MAX))
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut files = self.files.lock();
         if mode == OpenMode::CreateNew {

@@ -92,6 +92,13 @@ pub trait Vfs: Send + Sync + 'static {
     fn resolved(&self, path: &Path) -> PathBuf {
         self.absolute(path)
     }
+    /// Bytes that files in `dir` can still take, roughly; `None` where nobody knows. The engine
+    /// asks before its log grows, to leave compaction the room that it needs; where nobody knows it
+    /// holds that room in a file at all times. Default: `None`.
+    fn free_space(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let _ = dir;
+        Ok(None)
+    }
     /// Makes all names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock named by `path`, creating its file if needed, and writes `note`

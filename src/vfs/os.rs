@@ -44,6 +44,13 @@ impl Vfs for OsVfs {
         std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
     }
 
+    #[cfg(target_os = "linux")]
+    fn free_space(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let stat = rustix::fs::statvfs(dir)?;
+        // Some file systems count nothing.
+        Ok((stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true);

@@ -29,6 +29,9 @@ struct SlowFile {
 }
 
 impl Vfs for SlowSync {
+    fn free_space(&self, dir: &Path) -> io::Result<Option<u64>> {
+        self.files.free_space(dir)
+    }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(SlowFile {
             file: self.files.open(path, mode)?,

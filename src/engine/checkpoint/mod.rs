@@ -124,6 +124,9 @@ impl Core {
             return;
         }
         // It is tried again once more was written.
+        if self.leave_room(len).is_err() {
+            return;
+        }
         let _ = self.checkpoint_within(Duration::ZERO, &|| self.compaction.is_stopped());
     }
 

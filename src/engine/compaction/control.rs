@@ -11,29 +11,19 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::super::core::Core;
 use super::super::error::WriteError;
 use super::super::pending::join;
-use super::plan::{Plan, Policy, SegmentCounts, choose, choose_asked};
+use super::plan::{
+    Plan, Policy, SegmentCounts, choose, choose_asked, copy_len, is_worth_room, shortest,
+};
+use super::reserve::Reserve;
 use super::run::Failure;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentKind};
-use crate::vfs::OpenMode;
 
-/// File that holds room for compaction on a full device.
-pub(in crate::engine) const RESERVE_NAME: &str = "RESERVE";
-/// Largest reserve, in bytes.
-const RESERVE_LEN_MAX: u64 = 64 << 20;
-/// A smaller reserve is not worth a file.
-const RESERVE_LEN_MIN: u64 = 4 << 10;
-/// A store gets a reserve of one part in so many of its log.
-const RESERVE_SHARE: u64 = 16;
 /// After so many runs in a row that gave nothing back, compaction waits to be woken.
 const BARREN_RUNS_MAX: u32 = 4;
 /// Waits for the throttle are cut into slices so long.
 const PACE_SLICE: Duration = Duration::from_millis(50);
 /// What is told of a run that was cancelled.
 const CANCELLED: &str = "cancelled";
-/// How long a writer waits for a run of compaction when the device is full.
-const RELIEF_WAIT: Duration = Duration::from_secs(1);
-/// For how many runs it waits.
-const RELIEF_TRIES: u32 = 16;
 
 /// What compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +64,8 @@ pub(in crate::engine) struct Control {
     is_closing: AtomicBool,
     bytes_per_second: AtomicU64,
     done: Mutex<CompactionReport>,
+    /// Room for it on a full device.
+    pub(super) reserve: Reserve,
     /// Leads to the thread, if there is one.
     tasks: OnceLock<Sender<Task>>,
 }
@@ -203,6 +195,32 @@ impl Control {
         self.state.lock().is_running
     }
 
+    /// How many runs have ended.
+    pub(super) fn runs_ended(&self) -> u64 {
+        self.state.lock().ended
+    }
+
+    /// There is a thread that compacts.
+    pub(super) fn has_thread(&self) -> bool {
+        self.tasks.get().is_some()
+    }
+
+    /// Has the thread look for work; true if more than `before` runs have ended, now or within
+    /// `patience`. Waits for none that does not come.
+    pub(super) fn await_run(&self, before: u64, patience: Duration) -> bool {
+        let mut state = self.state.lock();
+        // A look that goes on may already have passed over what this is about.
+        let looks = state.looks + 1 + u64::from(state.is_looking);
+        self.wake();
+        while state.ended == before && state.looks < looks && !state.is_paused && !self.is_stopped()
+        {
+            if self.changed.wait_for(&mut state, patience).timed_out() {
+                break;
+            }
+        }
+        state.ended != before
+    }
+
     /// The store is being closed.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
@@ -227,15 +245,19 @@ impl Core {
         self.compaction.wake();
     }
 
-    fn policy(&self) -> Policy {
+    pub(super) fn policy(&self) -> Policy {
         Policy {
-            space_percent: self.options.compaction.space_percent,
-            segment_len: self.options.segment_len,
+            // A writer that waits for room gets what there is.
+            space_percent: match self.compaction.reserve.is_short() {
+                true => 100,
+                false => self.options.compaction.space_percent,
+            },
+            segment_len: self.usual_segment_len(),
         }
     }
 
     /// The counters of the sealed segments, and the bytes of the others.
-    fn segment_counts(&self) -> (Vec<SegmentCounts>, u64) {
+    pub(super) fn segment_counts(&self) -> (Vec<SegmentCounts>, u64) {
         let mut counts = Vec::new();
         let mut open_bytes = 0;
         for s in self.segments.all() {
@@ -255,6 +277,7 @@ impl Core {
                 next: load(&s.next),
                 bytes: s.end(),
                 record_bytes: load(&s.written.bytes),
+                records: load(&s.written.records),
                 // What is damaged stays whole: nobody needs to read it.
                 live: if is_damaged { s.end() } else { self.still_live(&s) },
                 pinned: load(&s.pinned_bytes),
@@ -270,10 +293,11 @@ impl Core {
     /// Compacts what is worth it, until nothing is. Called by the compaction thread, or by writers
     /// if there is none.
     pub(in crate::engine) fn compact_due(&self) -> Result<(), WriteError> {
-        // Before there is work: under a steady stream of writes there always is.
-        self.keep_reserve();
         let mut barren = 0;
-        while let Some(run) = self.compact_once(false, choose)? {
+        loop {
+            // Before the work: under a steady stream of writes there always is more.
+            self.keep_reserve();
+            let Some(run) = self.compact_once(false, choose)? else { return Ok(()) };
             // Where counters mislead the plan, compaction must not go on for ever: it has another
             // try the next time that it is woken.
             let is_barren = run.runs > 0
@@ -281,12 +305,11 @@ impl Core {
                 && run.segments_out >= run.segments_in;
             barren = if is_barren { barren + 1 } else { 0 };
             if barren == BARREN_RUNS_MAX {
-                break;
+                self.keep_reserve();
+                return Ok(());
             }
             self.checkpoint_if_due();
         }
-        self.keep_reserve();
-        Ok(())
     }
 
     /// Compacts every segment of which something comes back; those that are written meanwhile are
@@ -304,6 +327,7 @@ impl Core {
         let mut done = std::collections::HashSet::new();
         let mut planned = Vec::new();
         loop {
+            self.keep_reserve();
             let run = self.compact_once(true, |counts, _, policy| {
                 let left: Vec<SegmentCounts> =
                     counts.iter().filter(|s| !done.contains(&s.id)).copied().collect();
@@ -321,11 +345,9 @@ impl Core {
                         done.retain(|id| !planned.contains(id));
                     }
                 }
-                None => break,
+                None => return Ok(total),
             }
         }
-        self.keep_reserve();
-        Ok(total)
     }
 
     /// Runs `plan`. If the device has no room for so much at once, the segment goes first of which
@@ -335,15 +357,24 @@ impl Core {
         plan: &Plan,
         counts: &[SegmentCounts],
     ) -> Result<CompactionReport, Failure> {
-        let result = self.run_plan(plan);
-        let planned = counts.iter().filter(|s| plan.inputs.contains(&s.id));
-        let least = planned.min_by_key(|s| s.live + s.pinned);
-        match (&result, least) {
-            (Err(Failure::Write(WriteError::Full(_))), Some(least)) if plan.inputs.len() > 1 => {
-                self.run_plan(&Plan { inputs: vec![least.id], reason: plan.reason })
-            }
-            _ => result,
+        let of_one = |id: u64| Plan { inputs: vec![id], reason: plan.reason };
+        let mut steps = vec![plan.clone()];
+        steps.extend(shortest(counts, |s| plan.inputs.contains(&s.id)).map(of_one));
+        steps.extend(shortest(counts, |s| is_worth_room(s, counts, &self.policy())).map(of_one));
+        steps.dedup();
+        if let Some(room) = self.room() {
+            // Writing what will not fit is work for nothing. The last step is tried in any case.
+            let fits = steps.iter().position(|step| copy_len(counts, step) <= room);
+            steps.drain(..fits.unwrap_or(steps.len().saturating_sub(1)));
         }
+        let mut result = Ok(CompactionReport::default());
+        for step in &steps {
+            result = self.run_plan(step);
+            if !matches!(result, Err(Failure::Write(WriteError::Full(_)))) {
+                break;
+            }
+        }
+        result
     }
 
     /// Makes one plan and runs it; `None` if there is nothing to do, or it came to nothing. While
@@ -404,100 +435,6 @@ impl Core {
             return Ok(());
         }
         self.rotate(&mut log, 0)
-    }
-
-    /// Does `write`; if the device is full, gives the reserve back and tries again.
-    pub(super) fn with_reserve<T>(
-        &self,
-        mut write: impl FnMut() -> Result<T, WriteError>,
-    ) -> Result<T, WriteError> {
-        match write() {
-            Err(WriteError::Full(_)) if self.release_reserve() => write(),
-            result => result,
-        }
-    }
-
-    /// Removes the reserve; false if there was none.
-    fn release_reserve(&self) -> bool {
-        if planted!(ReserveNotUsed) {
-            return false;
-        }
-        let is_released = self.options.vfs.remove(&self.dir.join(RESERVE_NAME)).is_ok();
-        if is_released {
-            situation!(ReserveReleased);
-        }
-        is_released
-    }
-
-    /// Makes the reserve, once the store is large enough to need one. Nobody misses it if it
-    /// cannot be made, and it holds nothing that a power cut could damage.
-    fn keep_reserve(&self) {
-        let log_bytes: u64 = self.segments.all().iter().map(|s| s.end()).sum();
-        let len = (log_bytes / RESERVE_SHARE).min(RESERVE_LEN_MAX).min(self.options.segment_len);
-        // Whoever closes the store has given up the directory, or is about to.
-        if len < RESERVE_LEN_MIN || self.compaction.is_stopped() {
-            return;
-        }
-        let path = self.dir.join(RESERVE_NAME);
-        let vfs = &self.options.vfs;
-        if let Ok(file) = vfs.open(&path, OpenMode::CreateNew) {
-            if file.allocate(len).is_err() {
-                let _ = vfs.remove(&path);
-            }
-        } else if let Ok(file) = vfs.open(&path, OpenMode::ReadWrite)
-            && let Ok(now) = file.len()
-            && now + now / 2 < len
-        {
-            // It grows with the store, in steps. What cannot be had leaves it as it was.
-            let _ = file.allocate(len);
-        }
-    }
-
-    /// Runs `write`; as long as the device is full and compaction, which has a reserve for this,
-    /// gives space back, waits for that and runs `write` again. Requires: no lock held that
-    /// compaction needs.
-    pub(in crate::engine) fn with_relief<T, E>(
-        &self,
-        is_full: impl Fn(&E) -> bool,
-        mut write: impl FnMut() -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut tries = 0;
-        loop {
-            // Before the write: what a run gives back while it fails counts as well.
-            let before = self.compaction.state.lock().ended;
-            match write() {
-                // One run may give less than is needed, and others may take it.
-                Err(e) if is_full(&e) && tries < RELIEF_TRIES && self.await_relief(before) => {
-                    tries += 1;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// True if more than `before` runs have ended, now or in a moment. Waits for none that cannot
-    /// come: where nothing compacts by itself, all of it is paused, or there is nothing to do.
-    fn await_relief(&self, before: u64) -> bool {
-        let has_thread = self.compaction.tasks.get().is_some();
-        if !has_thread || !self.options.compaction.auto {
-            return false;
-        }
-        // Only what is sealed can be compacted. What cannot be sealed now is left.
-        let _ = self.maintain();
-        let mut state = self.compaction.state.lock();
-        // A look that goes on may already have passed over what this is about.
-        let looks = state.looks + 1 + u64::from(state.is_looking);
-        self.wake_compaction();
-        while state.ended == before
-            && state.looks < looks
-            && !state.is_paused
-            && !self.compaction.is_stopped()
-        {
-            if self.compaction.changed.wait_for(&mut state, RELIEF_WAIT).timed_out() {
-                break;
-            }
-        }
-        state.ended != before
     }
 }
 

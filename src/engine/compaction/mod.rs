@@ -2,7 +2,7 @@
 //!
 //! [`plan::choose`] says which sealed segments are worth it; [`run`] moves what is needed of them
 //! to segments of their own, never into the log, and swaps them in; [`control`] is the thread, its
-//! pace and its switches.
+//! pace and its switches; [`reserve`] keeps room for it on a full device.
 //!
 //! # The order of a run, and what a power cut leaves behind
 //!
@@ -37,8 +37,10 @@ mod control;
 mod expiry;
 mod output;
 mod plan;
+mod reserve;
 mod run;
 
 pub use control::CompactionReport;
-pub(super) use control::{Compactor, Control, RESERVE_NAME};
+pub(super) use control::{Compactor, Control};
 pub(super) use expiry::Expiry;
+pub(super) use reserve::RESERVE_NAME;

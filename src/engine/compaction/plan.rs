@@ -1,5 +1,9 @@
 //! What to compact next: a pure function of the segments' counters.
 
+use crate::format::hint::HINT_LEN;
+use crate::format::record::{FRAME_HEADER_LEN, RECORD_HEADER_LEN};
+use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN};
+
 /// What is known about a sealed segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SegmentCounts {
@@ -15,6 +19,8 @@ pub(crate) struct SegmentCounts {
     pub bytes: u64,
     /// Bytes of its records.
     pub record_bytes: u64,
+    /// How many they are.
+    pub records: u64,
     /// Bytes of records that are live or needed for good.
     pub live: u64,
     /// Bytes of records that only snapshots need.
@@ -64,6 +70,10 @@ pub(crate) struct Plan {
 const SMALL_SHARE: u64 = 8;
 /// So many small segments are merged into one.
 const SMALL_COUNT: usize = 8;
+/// A segment helps a full device if one part in so many of a full segment comes back.
+const ROOM_SHARE: u64 = 64;
+/// Frame headers take one part in so many of what is copied, at most.
+const FRAMES_SHARE: u64 = 512;
 /// A segment is worth rewriting for space if this share of it, in percent, comes back.
 const DEAD_PERCENT_MIN: u64 = 10;
 
@@ -105,6 +115,49 @@ pub(crate) fn choose_asked(
     let count = all.iter().take_while(fits).count().max(1);
     all.truncate(count);
     (!all.is_empty()).then(|| plan(all, Reason::Asked))
+}
+
+/// At most so many bytes are written when `plan` is run.
+pub(crate) fn copy_len(segments: &[SegmentCounts], plan: &Plan) -> u64 {
+    segments.iter().filter(|s| plan.inputs.contains(&s.id)).map(copy_len_of).sum()
+}
+
+fn copy_len_of(segment: &SegmentCounts) -> u64 {
+    let records = segment.live + segment.pinned + segment.tombstones;
+    if records == 0 {
+        return 0;
+    }
+    let hints = segment.records.min(records / RECORD_HEADER_LEN as u64) * HINT_LEN as u64;
+    // Frames are long, or as long as a record.
+    let frames = records / FRAMES_SHARE + 2 * FRAME_HEADER_LEN as u64;
+    records + hints + frames + SEGMENT_HEADER_LEN + SEGMENT_FOOTER_LEN
+}
+
+/// Id of the segment of which the least must be copied, among those that `may` be.
+pub(crate) fn shortest(
+    segments: &[SegmentCounts],
+    may: impl Fn(&SegmentCounts) -> bool,
+) -> Option<u64> {
+    let all = segments.iter().filter(|s| !s.is_damaged && may(s));
+    all.min_by_key(|s| copy_len_of(s)).map(|s| s.id)
+}
+
+/// True if so much of `segment` comes back that it helps a full device.
+pub(crate) fn is_worth_room(
+    segment: &SegmentCounts,
+    segments: &[SegmentCounts],
+    policy: &Policy,
+) -> bool {
+    let back = reclaimable(segment, segments);
+    back * 100 >= segment.bytes * DEAD_PERCENT_MIN && back * ROOM_SHARE >= policy.segment_len
+}
+
+/// Bytes with which any one of the segments can be compacted. Less would do for those of which
+/// little is needed; but when they are gone, and what came back of them is taken, it would not.
+pub(crate) fn room_for_a_step(segments: &[SegmentCounts], policy: &Policy) -> u64 {
+    let longest = segments.iter().filter(|s| !s.is_damaged).map(copy_len_of).max();
+    // Longer ones hold a large record, which goes as a whole or not at all.
+    longest.unwrap_or(0).min(2 * policy.segment_len)
 }
 
 /// Bytes of `segment` that must be copied when it is compacted.
@@ -190,6 +243,7 @@ mod tests {
             next: id * 100 + 100,
             bytes: 1000,
             record_bytes: 1000,
+            records: 10,
             live,
             has_old_puts: live < 1000,
             ..SegmentCounts::default()

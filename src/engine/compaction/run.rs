@@ -129,6 +129,11 @@ impl Core {
         let mut tombstones = Vec::new();
         let mut expired = vec![Vec::new(); inputs.len()];
         for (input, segment) in inputs.iter().enumerate() {
+            if self.is_wholly_dead(segment) {
+                // Not even its hints are read.
+                situation!(DeadUnread);
+                continue;
+            }
             // Without its hints nobody knows what is in it: then it stays as it is.
             let hints = segment.all_hints().map_err(|e| leave_alone(segment, e.into()))?;
             if segment.is_damaged.load(Ordering::Relaxed) {
@@ -162,6 +167,21 @@ impl Core {
         survivors.extend(kept);
         survivors.sort_unstable_by_key(|s| s.hint.seqno);
         Ok(Survey { survivors, expired, has_needed_tombstones })
+    }
+
+    /// True if nothing in a sealed segment is needed, now and for good: what is dead stays so.
+    fn is_wholly_dead(&self, segment: &Segment) -> bool {
+        // Writers count a record out of one and into the other.
+        let _applying = self.apply.lock();
+        let counters = [
+            &segment.live_bytes,
+            &segment.live_records,
+            &segment.pinned_bytes,
+            &segment.pinned_records,
+            &segment.written.tombstone_bytes,
+        ];
+        let is_damaged = segment.is_damaged.load(Ordering::Relaxed);
+        !is_damaged && counters.iter().all(|n| n.load(Ordering::Relaxed) == 0)
     }
 
     fn judge(&self, segment: &Arc<Segment>, hint: &Hint) -> Option<Need> {
@@ -278,12 +298,13 @@ impl Core {
         finished: &mut Vec<Finished>,
     ) -> Result<(), Failure> {
         let generation = inputs.iter().map(|s| s.generation).max().unwrap_or(0).saturating_add(1);
+        let output_len = self.usual_segment_len();
         let mut output: Option<Output> = None;
         let mut recompressor = self.recompressor(inputs, survivors);
         let mut scratch = Vec::new();
         for survivor in survivors {
             let Some(segment) = inputs.get(survivor.input) else { continue };
-            let is_full = |o: &Output| o.len() + survivor.hint.len > self.options.segment_len;
+            let is_full = |o: &Output| o.len() + survivor.hint.len > output_len;
             if let Some(full) = output.take_if(|o| is_full(o)) {
                 finished.push(self.finish_output(full, report)?);
             }

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::super::rng::Rng;
 use super::super::{Model, SimVfs};
 use super::run::{Violation, fingerprint_of};
 use crate::engine::{CompactionOptions, Db, Durability, Options, WriteBatch, WriteError};
+use crate::format::record::RECORD_HEADER_LEN;
 
 const SEGMENT_LEN: u64 = 8 << 10;
 const KEYS: u32 = 250;
@@ -77,12 +79,70 @@ pub fn full_disk_is_left_by_compaction(spare: usize, deletes: bool) -> Result<()
     compare(&db, &model, "opened again")
 }
 
+/// Overwrites keys at random on a disk of `percent` of what they take, over and over, with
+/// compaction in its thread: however full the disk is, it must always be possible to go on.
+///
+/// # Errors
+///
+/// Something was lost, or there is no way on.
+pub fn full_disk_never_sticks(
+    percent: usize,
+    segment_len: u64,
+    seed: u64,
+) -> Result<(), Violation> {
+    let failed = |what: &str, e: &dyn std::fmt::Display| {
+        Violation(format!("a disk of {percent} %, seed {seed}, {what}: {e}"))
+    };
+    let sim = SimVfs::new();
+    let live: usize = (0..KEYS).map(|key| value_len(key) + RECORD_HEADER_LEN + 4).sum();
+    sim.set_quota(Some(live * percent / 100));
+    let options = Options::new().vfs(Arc::new(sim)).segment_len(segment_len);
+    let db = options.open("/store").map_err(|e| failed("open", &e))?;
+    let mut model = Model::default();
+    let mut rng = Rng::new(seed);
+    for version in 0..20 * KEYS {
+        let key = if version < KEYS { version } else { rng.below(KEYS as usize) as u32 };
+        let mut tries = 0;
+        while let Err(e) = put_with(Durability::Buffered, &db, &mut model, key, version) {
+            tries += 1;
+            if !matches!(e, WriteError::Full(_)) || tries > 10 {
+                return Err(failed(&format!("write {version}"), &e));
+            }
+            // A run may be at work for which the thread holds the room.
+            if let Err(e) = db.compact_now()
+                && !matches!(e, WriteError::Full(_))
+            {
+                return Err(failed("compaction", &e));
+            }
+        }
+    }
+    match fingerprint_of(&db) {
+        Ok(print) if print == model.fingerprint() => Ok(()),
+        Ok(_) => Err(failed("at the end", &"the store holds something else")),
+        Err(e) => Err(failed("at the end", &e)),
+    }
+}
+
+fn value_len(key: u32) -> usize {
+    500 + key as usize % 200
+}
+
 fn put(db: &Db, model: &mut Model, key: u32, version: u32) -> Result<(), WriteError> {
+    put_with(Durability::Sync, db, model, key, version)
+}
+
+fn put_with(
+    durability: Durability,
+    db: &Db,
+    model: &mut Model,
+    key: u32,
+    version: u32,
+) -> Result<(), WriteError> {
     let mut batch = WriteBatch::new();
-    let mut value = vec![7; 500 + key as usize % 200];
+    let mut value = vec![7; value_len(key)];
     value.splice(..4, version.to_le_bytes());
     batch.put("c", &key.to_le_bytes(), &value)?;
-    db.write(&mut batch, Durability::Sync)?;
+    db.write(&mut batch, durability)?;
     model.apply(&batch);
     Ok(())
 }

@@ -22,7 +22,7 @@ pub use crash::{CrashTest, Tally};
 pub use damage::{Damage, Outcomes, Specimen};
 pub use faults::{FaultTally, FaultTest, Moment};
 pub use feed::{FeedTally, FeedTest};
-pub use full::full_disk_is_left_by_compaction;
+pub use full::{full_disk_is_left_by_compaction, full_disk_never_sticks};
 pub use repair::{RepairOutcomes, RepairTally, RepairTest};
 pub use resign::resign;
 pub use rollback::RollbackTest;
