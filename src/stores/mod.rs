@@ -22,7 +22,10 @@ pub use document::{
 };
 pub use error::StoreError;
 pub use graph::{GraphStore, REL_MAP_LEN_MAX, TextTriplet};
-pub use index::{IndexStore, IndexStruct, StoredStruct, StructKind, StructMethods};
+pub(crate) use index::MEMBERS;
+pub use index::{
+    IndexStore, IndexStoreOptions, IndexStruct, StoredStruct, StructKind, StructMethods,
+};
 pub use ingestion::{
     DEFAULT_CACHE_COLLECTION, IngestionCache, IngestionOptions, IngestionPipeline, Transformation,
 };

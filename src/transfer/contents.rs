@@ -8,11 +8,12 @@ use super::load::is_struct;
 use super::report::Ignored;
 use super::space::Space;
 use crate::kv::{KvError, KvStore, Map, Text, Value};
+use crate::stores::MEMBERS;
 
 /// The collection of an ingestion cache that was given no other.
 const CACHE: &str = "llama_cache";
 /// What the name of the collection with the long lists of ref docs ends with.
-const LISTS: &str = ".nodes";
+pub(super) const LISTS: &str = ".nodes";
 
 /// What a store holds, by the collections that are there.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Contents {
     pub(super) key_value: BTreeSet<Space>,
     /// Collections with ref docs of document stores whose collections have names of their own.
     pub(super) ref_docs: BTreeSet<String>,
+    /// Collections of index stores that have names of their own.
+    pub(super) structs: BTreeSet<String>,
     /// Collections of no store that hold index structs.
     pub(super) struct_collections: BTreeSet<String>,
     /// Namespaces of document stores among whose nodes index structs were found.
@@ -87,6 +90,13 @@ impl Contents {
             && holds_ref_docs(kv, base)?
         {
             // Its ref docs are written with these lists in them.
+        } else if holds_our_structs(kv, name)? {
+            self.structs.insert(name.to_owned());
+        } else if let Some(base) =
+            name.strip_suffix(MEMBERS).filter(|base| filled.contains_key(*base))
+            && holds_our_structs(kv, base)?
+        {
+            // The structs are written with these members in them.
         } else if any(kv, name, |key, _| Text::from_bytes(key).is_err())? {
             leave_out("a key of it is no text, as JSON needs it");
         } else if holds_cache(kv, name)? {
@@ -105,6 +115,14 @@ fn is_plain_struct(record: &Value) -> bool {
     is_struct(record) && record.get("__data__").is_some()
 }
 
+/// True if a record of the collection is an index struct as our index store keeps it.
+pub(super) fn holds_our_structs(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
+    any(kv, name, |_, record| {
+        let is_number = record.get("#order").is_some_and(|order| order.as_int().is_some());
+        is_number && is_struct(record) && record.get("#summary").is_some()
+    })
+}
+
 /// True if the collection is that of an ingestion cache, which LlamaIndex keeps in a file of its
 /// own: every record is the list of nodes that a transformation made.
 fn holds_cache(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
@@ -116,7 +134,7 @@ fn holds_cache(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
 }
 
 /// True if a record of the collection is a ref doc as our document store keeps it.
-fn holds_ref_docs(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
+pub(super) fn holds_ref_docs(kv: &dyn KvStore, name: &str) -> Result<bool, KvError> {
     any(kv, name, |_, record| {
         let is_number = |field| record.get(field).is_some_and(|value| value.as_int().is_some());
         is_number("#tail") && record.get("node_ids").is_some()

@@ -9,7 +9,9 @@ use super::load::{Json, Load, is_struct, of, shown};
 use super::space::{Space, documents, structs};
 use crate::kv::{KvError, Map, Text, Value};
 use crate::model::NodeKind;
-use crate::stores::{DocumentStore, DocumentStoreOptions, IndexStore, RefDocInfo, StructKind};
+use crate::stores::{
+    DocumentStore, DocumentStoreOptions, IndexStore, IndexStoreOptions, RefDocInfo, StructKind,
+};
 
 /// The namespace of an index store that was given none.
 const INDEX_NAMESPACE: &str = "index_store";
@@ -315,11 +317,16 @@ fn write_store(
 
 /// A document store whose ref docs are in the collection `name`.
 fn with_ref_docs_in(out: &Out<'_>, name: &str) -> Result<DocumentStore, Failed> {
+    let mut options = DocumentStoreOptions::default();
+    (options.namespace, options.ref_doc_collection_suffix) = split(name);
+    Ok(DocumentStore::with_options(out.kv.clone(), &options)?)
+}
+
+/// Some namespace and suffix that make up the name of a collection.
+fn split(name: &str) -> (String, String) {
     let first = name.chars().next().map_or(0, char::len_utf8);
     let (namespace, suffix) = name.split_at(first);
-    let mut options = DocumentStoreOptions::default();
-    (options.namespace, options.ref_doc_collection_suffix) = (namespace.into(), suffix.into());
-    Ok(DocumentStore::with_options(out.kv.clone(), &options)?)
+    (namespace.to_owned(), suffix.to_owned())
 }
 
 /// Writes the index stores. Requires: the document stores were written.
@@ -349,6 +356,12 @@ pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<()
             Ok(())
         })?;
     }
+    for name in &contents.structs {
+        let (namespace, collection_suffix) = split(name);
+        let mut options = IndexStoreOptions::default();
+        (options.namespace, options.collection_suffix) = (namespace, collection_suffix);
+        write_structs_in(out, name, &IndexStore::with_options(out.kv.clone(), &options))?;
+    }
     for name in &contents.struct_collections {
         write_collection(out, name)?;
     }
@@ -357,20 +370,24 @@ pub(super) fn write_structs(out: &mut Out<'_>, contents: &Contents) -> Result<()
 
 /// Writes the file of one index store, under the names that LlamaIndex looks for.
 pub(super) fn write_structs_of(out: &mut Out<'_>, store: &IndexStore) -> Result<(), Failed> {
-    let ids = store.index_ids()?;
     out.open_map()?;
-    if !ids.is_empty() {
-        out.records(&format!("{INDEX_NAMESPACE}/data"), |visit| {
-            for id in ids {
-                // Nodes may be in the same collection.
-                if let Some(record) = store.get_record(&id)?.filter(is_struct) {
-                    visit(id, record)?;
-                }
-            }
-            Ok(())
-        })?;
+    if !store.index_ids()?.is_empty() {
+        write_structs_in(out, &format!("{INDEX_NAMESPACE}/data"), store)?;
     }
     out.close()
+}
+
+/// Writes the structs of an index store under the name of a collection.
+fn write_structs_in(out: &mut Out<'_>, name: &str, store: &IndexStore) -> Result<(), Failed> {
+    out.records(name, |visit| {
+        for id in store.index_ids()? {
+            // Nodes may be in the same collection.
+            if let Some(record) = store.get_record(&id)?.filter(is_struct) {
+                visit(id, record)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Writes the ingestion caches.

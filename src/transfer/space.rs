@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::contents::{LISTS, holds_our_structs, holds_ref_docs};
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
 use crate::stores::{
-    ChatStore, DocumentStore, GraphStore, IndexStore, PropertyGraphStore, StoreError, VectorStore,
+    ChatStore, DocumentStore, GraphStore, IndexStore, MEMBERS, PropertyGraphStore, StoreError,
+    VectorStore,
 };
 
 /// A store in its namespace, or a collection of no store.
@@ -68,6 +70,13 @@ pub(super) fn is_empty_graph(store: &PropertyGraphStore) -> Result<bool, StoreEr
 fn clear_collection(kv: &Arc<dyn KvStore>, name: &str) -> Result<(), StoreError> {
     let mut batch = KvBatch::new();
     batch.clear(name)?;
+    // What a store with names of its own keeps beside it goes with it.
+    if holds_ref_docs(&**kv, name)? {
+        batch.clear(&format!("{name}{LISTS}"))?;
+    }
+    if holds_our_structs(&**kv, name)? {
+        batch.clear(&format!("{name}{MEMBERS}"))?;
+    }
     kv.write(batch, Durability::Buffered)?;
     Ok(())
 }

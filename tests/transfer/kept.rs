@@ -1,9 +1,10 @@
 //! Stores that share a namespace, have names of their own, or hold what is no record of theirs.
 
+use siltstone::kv::Map;
 use siltstone::model::Node;
 use siltstone::stores::{
-    AddOptions, DocumentStore, DocumentStoreOptions, IndexStore, IndexStruct, StructKind,
-    StructMethods,
+    AddOptions, DocumentStore, DocumentStoreOptions, IndexStore, IndexStoreOptions, IndexStruct,
+    StructKind, StructMethods,
 };
 
 use super::*;
@@ -134,5 +135,40 @@ fn records_without_a_known_type_are_refused() {
             let is_there = name == file && !whole.is_empty();
             assert_eq!(found.is_some_and(|map| !map.is_empty()), is_there, "{name}: {text}");
         }
+    }
+}
+
+/// Goal: an index store whose collection has a name of its own is exported as LlamaIndex keeps it,
+/// with all members, and nothing of ours; and comes back.
+#[test]
+fn an_index_store_with_a_name_of_its_own_is_exported_whole() {
+    for (namespace, suffix) in [("", "_structs"), ("mine", ""), ("mine", "/graphs"), ("m", "s")] {
+        let mut options = IndexStoreOptions::default();
+        (options.namespace, options.collection_suffix) = (namespace.into(), suffix.into());
+        let kv = memory();
+        let store = IndexStore::with_options(kv.clone(), &options);
+        let mut list = IndexStruct::new(StructKind::List, "list");
+        for n in 0..100 {
+            list.add_node(format!("n{n}")).unwrap();
+        }
+        store.add_index_struct(&list).unwrap();
+        store.add_index_struct(&IndexStruct::new(StructKind::Empty, "empty")).unwrap();
+        let out = exported(&kv);
+        assert_eq!(parse(&out.files["index_store.json"]), store.to_dict().unwrap(), "{suffix}");
+        assert_eq!(parse(&out.files["docstore.json"]), Map::new().into(), "{suffix}");
+        let again = memory();
+        import(&out, &again, ImportOptions::new()).unwrap();
+        let same = IndexStore::with_options(again.clone(), &options);
+        let by_id = |store: &IndexStore| {
+            let mut all = store.index_structs().unwrap();
+            all.sort_by(|a, b| a.index_id().cmp(b.index_id()));
+            all
+        };
+        assert_eq!(by_id(&same), by_id(&store));
+        same.edit("list", |index| index.add_node("n100")).unwrap();
+        assert_eq!(same.get_index_struct("list").unwrap().unwrap().size().unwrap(), 101);
+        import(&out, &again, ImportOptions::new().replace(true)).unwrap();
+        assert_eq!(by_id(&same), by_id(&store), "nothing of before is left");
+        assert_eq!(same.index_ids().unwrap().len(), 2);
     }
 }

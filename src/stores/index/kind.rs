@@ -219,6 +219,12 @@ impl Field {
         matches!(self, Field::AllNodes | Field::Nodes | Field::Table | Field::SummaryNodes)
     }
 
+    /// Whether, of a reversed field, it is asked under which keys a text of it stands. A text is
+    /// once at most under a key of such a field.
+    pub(super) const fn lists_keys(self) -> bool {
+        matches!(self, Field::AllNodes | Field::Table)
+    }
+
     /// Checks and normalises what LlamaIndex wrote; `None` is a field that is not there.
     ///
     /// # Errors

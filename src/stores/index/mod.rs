@@ -27,6 +27,7 @@
 mod dict;
 mod kind;
 mod methods;
+mod reversed;
 mod stored;
 mod structure;
 mod twins;
@@ -72,6 +73,28 @@ pub struct IndexStore {
     names: Arc<Names>,
 }
 
+/// What follows the name of a store's collection in that of the one with the members.
+pub(crate) const MEMBERS: &str = ".members";
+
+/// Name of an index store's collection: the namespace followed by a suffix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexStoreOptions {
+    /// Default: `index_store`, also if it is empty.
+    pub namespace: String,
+    /// Default: `/data`, also if it is empty.
+    pub collection_suffix: String,
+}
+
+impl Default for IndexStoreOptions {
+    fn default() -> Self {
+        IndexStoreOptions {
+            namespace: "index_store".to_owned(),
+            collection_suffix: "/data".to_owned(),
+        }
+    }
+}
+
 /// The collections of a store.
 struct Names {
     data: String,
@@ -97,11 +120,39 @@ impl IndexStore {
         IndexStore::from_writer(Writer::new(kv), namespace)
     }
 
+    /// The store in a collection of another name: LlamaIndex's
+    /// `KVIndexStore(kvstore, namespace, collection_suffix)`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use siltstone::kv::{KvStore, MemoryKv};
+    /// # use siltstone::stores::{IndexStore, IndexStoreOptions, IndexStruct, StructKind};
+    /// let mut options = IndexStoreOptions::default();
+    /// options.collection_suffix = "_structs".into();
+    /// let kv = Arc::new(MemoryKv::new());
+    /// let store = IndexStore::with_options(kv.clone(), &options);
+    /// store.add_index_struct(&IndexStruct::new(StructKind::List, "list"))?;
+    /// assert_eq!(kv.len("index_store_structs")?, 1);
+    /// # Ok::<(), siltstone::stores::StoreError>(())
+    /// ```
+    pub fn with_options(kv: Arc<dyn KvStore>, options: &IndexStoreOptions) -> Self {
+        IndexStore::from_options(Writer::new(kv), options)
+    }
+
     /// As [`IndexStore::with_namespace`], with a lock that other stores share.
     pub(crate) fn from_writer(writer: Writer, namespace: &str) -> Self {
-        let namespace = if namespace.is_empty() { "index_store" } else { namespace };
-        let data = format!("{namespace}/data");
-        let names = Names { members: format!("{data}.members"), data };
+        let namespace = namespace.to_owned();
+        IndexStore::from_options(writer, &IndexStoreOptions { namespace, ..<_>::default() })
+    }
+
+    fn from_options(writer: Writer, options: &IndexStoreOptions) -> Self {
+        let default = IndexStoreOptions::default();
+        let or = |given: &str, default: String| {
+            if given.is_empty() { default } else { given.to_owned() }
+        };
+        let mut data = or(&options.namespace, default.namespace);
+        data.push_str(&or(&options.collection_suffix, default.collection_suffix));
+        let names = Names { members: format!("{data}{MEMBERS}"), data };
         IndexStore { writer, names: Arc::new(names) }
     }
 

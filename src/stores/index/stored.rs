@@ -12,21 +12,19 @@
 //! "eSF{key}"                 Texts: the chunk of the directory in which the key is
 //!                            Lists, Sets: [chunk, head of the contents]
 //!                            Values: [chunk, the value]
-//! "iSF{text}"                for reversed fields: {key: [chunks of the contents, or of the
-//!                            directory, in which the text is]}
 //! ```
 //!
-//! So entering and removing a member touches its own records, the head of a list and at most two
-//! chunks; reading the whole reads the directories and nothing twice. The record of a reversed text
-//! grows with how often the text is in the field, which only counts for a list that has one node
-//! thousands of times.
+//! Where the texts of reversed fields are stands in records of their own, see `reversed.rs`.
+//!
+//! So entering and removing a member touches its own records, the heads of two lists and at most
+//! two chunks of each; reading the whole reads the directories and nothing twice.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::ops::ControlFlow;
 
 use super::kind::{Field, Shape, StructKind};
 use super::methods::Members;
+use super::reversed::Reversed;
 use super::structure::{IndexStruct, lacks};
 use crate::kv::{KvStore, Map, Text, Value};
 use crate::stores::StoreError;
@@ -171,7 +169,7 @@ impl<'a> StoredStruct<'a> {
         for item in &items {
             if field.shape() == Shape::List {
                 if let Some(text) = item.as_text() {
-                    self.kv.delete(self.members, &self.key('i', field, text))?;
+                    self.reversed(field).forget(&Text::default(), text)?;
                 }
                 continue;
             }
@@ -182,7 +180,7 @@ impl<'a> StoredStruct<'a> {
             let key = key.ok_or_else(|| self.damaged(field))?;
             if field.is_reversed() && field.shape() == Shape::Texts {
                 let (_, value) = pair(item).ok_or_else(|| self.damaged(field))?;
-                self.unlink(field, key, &value, None)?;
+                self.reversed(field).unlink(key, &value)?;
             }
             self.clear_contents(field, key)?;
             self.kv.delete(self.members, &self.key('e', field, key))?;
@@ -198,14 +196,9 @@ impl<'a> StoredStruct<'a> {
         let Some(entry) = self.read_entry(field, key)? else { return Ok(()) };
         let mut contents = self.contents(field, key, &entry)?;
         if field.is_reversed() {
-            let mut linked = Vec::new();
-            contents.visit(0, &mut |handle, item| {
-                linked.push((handle, item));
-                Ok(ControlFlow::Continue(()))
-            })?;
-            for (handle, item) in linked {
-                let item = item.as_text().ok_or_else(|| self.damaged(field))?;
-                self.unlink(field, key, item, Some(handle))?;
+            let reversed = self.reversed(field);
+            for item in contents.values()? {
+                reversed.forget(key, item.as_text().ok_or_else(|| self.damaged(field))?)?;
             }
         }
         contents.clear()
@@ -295,58 +288,8 @@ impl<'a> StoredStruct<'a> {
         }
     }
 
-    /// Where a text of a reversed field is: keys with chunks.
-    fn links(&self, field: Field, item: &Text) -> Result<Map, StoreError> {
-        let record = self.key('i', field, item);
-        match self.kv.get(self.members, &record)? {
-            None => Ok(Map::new()),
-            Some(Value::Map(links)) => Ok(links),
-            Some(_) => {
-                Err(StoreError::corrupt(self.members, &record, "does not say where a node is"))
-            }
-        }
-    }
-
-    fn put_links(&self, field: Field, item: &Text, links: Map) -> Result<(), StoreError> {
-        let record = self.key('i', field, item);
-        if links.is_empty() {
-            self.kv.delete(self.members, &record)?;
-        } else {
-            self.kv.put(self.members, &record, &links.into())?;
-        }
-        Ok(())
-    }
-
-    /// Notes that `item` is under `key`, in the chunk `handle` if that matters.
-    fn link(&self, field: Field, key: &Text, item: &Text, handle: u64) -> Result<(), StoreError> {
-        let mut links = self.links(field, item)?;
-        match links.get_mut(key) {
-            Some(Value::List(handles)) => handles.push(handle.into()),
-            _ => drop(links.insert(key, Value::List(vec![handle.into()]))),
-        }
-        self.put_links(field, item, links)
-    }
-
-    /// Forgets one mention of `item` under `key`: that in the chunk `handle`, or the first. Returns
-    /// the chunk.
-    fn unlink(
-        &self,
-        field: Field,
-        key: &Text,
-        item: &Text,
-        handle: Option<u64>,
-    ) -> Result<Option<u64>, StoreError> {
-        let mut links = self.links(field, item)?;
-        let Some(Value::List(handles)) = links.get_mut(key) else { return Ok(None) };
-        let wanted = handle.map(Value::from);
-        let place = handles.iter().position(|h| wanted.as_ref().is_none_or(|wanted| h == wanted));
-        let Some(place) = place else { return Ok(None) };
-        let removed = handles.remove(place);
-        if handles.is_empty() {
-            links.remove(key);
-        }
-        self.put_links(field, item, links)?;
-        Ok(removed.as_int().and_then(|handle| u64::try_from(handle).ok()))
+    fn reversed(&self, field: Field) -> Reversed<'a> {
+        Reversed { kv: self.kv, members: self.members, serial: self.head.serial, field }
     }
 
     fn damaged(&self, field: Field) -> StoreError {
@@ -364,7 +307,7 @@ impl<'a> StoredStruct<'a> {
             if field.is_reversed()
                 && let Some(Value::Text(old)) = self.entry(field, key)?
             {
-                self.unlink(field, key, &old, None)?;
+                self.reversed(field).unlink(key, &old)?;
             }
             let list = self.directory(field)?;
             if !list.replace_in(entry.handle, |item| has_key(item, key), item)? {
@@ -375,7 +318,7 @@ impl<'a> StoredStruct<'a> {
             self.put_entry(field, key, Entry { handle, rest: None })?;
         }
         if field.is_reversed() {
-            self.link(field, key, value, 0)?;
+            self.reversed(field).link(key, value, 0)?;
         }
         Ok(())
     }
@@ -436,7 +379,7 @@ impl Members for StoredStruct<'_> {
 
     fn keys_with(&self, field: Field, item: &Text) -> Result<Vec<Text>, StoreError> {
         self.check(field)?;
-        Ok(self.links(field, item)?.keys().cloned().collect())
+        self.reversed(field).keys_with(item)
     }
 
     fn set(&mut self, field: Field, key: &Text, value: Value) -> Result<(), StoreError> {
@@ -469,7 +412,7 @@ impl Members for StoredStruct<'_> {
         let Some(entry) = self.read_entry(field, key)? else { return Ok(None) };
         let removed = self.entry(field, key)?;
         if let (true, Some(Value::Text(old))) = (field.is_reversed(), &removed) {
-            self.unlink(field, key, old, None)?;
+            self.reversed(field).unlink(key, old)?;
         }
         self.clear_contents(field, key)?;
         self.kv.delete(self.members, &self.key('e', field, key))?;
@@ -484,9 +427,9 @@ impl Members for StoredStruct<'_> {
         self.check(field)?;
         if field.shape() == Shape::List {
             let handle = self.directory(field)?.push(item.into())?;
-            return self.link(field, key, item, handle);
+            return self.reversed(field).link(key, item, handle);
         }
-        if field.shape() == Shape::Sets && self.links(field, item)?.contains_key(key) {
+        if field.shape() == Shape::Sets && self.reversed(field).contains(key, item)? {
             return Ok(());
         }
         let mut entry = match self.read_entry(field, key)? {
@@ -498,7 +441,7 @@ impl Members for StoredStruct<'_> {
         entry.rest = Some(contents.head());
         self.put_entry(field, key, entry)?;
         if field.is_reversed() {
-            self.link(field, key, item, handle)?;
+            self.reversed(field).link(key, item, handle)?;
         }
         Ok(())
     }
@@ -506,7 +449,7 @@ impl Members for StoredStruct<'_> {
     fn remove_item(&mut self, field: Field, key: &Text, item: &Text) -> Result<bool, StoreError> {
         self.check(field)?;
         let is_it = |value: &Value| value.as_text() == Some(item);
-        let Some(handle) = self.unlink(field, key, item, None)? else { return Ok(false) };
+        let Some(handle) = self.reversed(field).unlink(key, item)? else { return Ok(false) };
         let removed = if field.shape() == Shape::List {
             self.directory(field)?.remove_in(handle, is_it)?
         } else {
