@@ -3,7 +3,7 @@
 //! The same walk is made to check a file, when nothing is written, and to import it. A kind of
 //! file needs to know neither which walk it is, nor of batches, salvage and reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub(super) type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 pub(super) struct Learned {
     /// Some records must wait until all others are there.
     pub(super) needs_second: bool,
+    /// Where in the file it says that embeddings are in half precision.
+    pub(super) halves: BTreeSet<Text>,
     /// How often each key came that may come once: the last is what Python keeps.
     occurrences: BTreeMap<Text, u32>,
 }

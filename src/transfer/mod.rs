@@ -22,6 +22,9 @@
 //! `StorageContext.to_dict`    all of these                                  no
 //! ```
 //!
+//! A vector store in half precision says so in its file under a key of its own, `siltstone`, that
+//! LlamaIndex passes over: importing it gives a store in half precision.
+//!
 //! Files of other names are told by what they begin with, so that custom names need not be given.
 //! JSON is Python's: `NaN`, integers of any size, lone surrogates, keys that come twice.
 //!

@@ -4,6 +4,10 @@
 //! A row is made of an entry of each. They stand far apart in the file, so it is read at three
 //! places at once, which works without holding more than some rows since LlamaIndex fills the
 //! three in the same order. Entries that stand in another order are put in afterwards, row by row.
+//!
+//! The file of a store in half precision has a fourth key, `{"siltstone": {"precision": "half"}}`,
+//! so that importing it gives an equal store. LlamaIndex reads the three that it knows; an import
+//! does without, too.
 
 use super::error::Stop;
 use super::export::{Failed, Out};
@@ -20,6 +24,17 @@ const EMBEDDINGS: &str = "embedding_dict";
 const REF_DOCS: &str = "text_id_to_ref_doc_id";
 /// What the dictionary of metadata is called.
 const METADATA: &str = "metadata_dict";
+
+/// What the key of what only this crate reads is called. It comes last, since files may be known by
+/// their first.
+const OURS: &str = "siltstone";
+
+/// What stands there if embeddings are kept in half precision.
+fn half_mark() -> Value {
+    let mut mark = Map::new();
+    mark.set("precision", "half");
+    mark.into()
+}
 
 /// Rows that are given to the store at a time, at most: as many as it keeps together.
 const ROWS_MAX: usize = 256;
@@ -41,7 +56,11 @@ pub(super) fn walk(
         None => check(json, load, path),
         Some(kv) => {
             if load.is_first() {
-                fill(load, &vectors(&kv, namespace), path)?;
+                let store = vectors(&kv, namespace);
+                if load.learned.halves.contains(&place(path, OURS)) {
+                    store.keep_half_precision()?;
+                }
+                fill(load, &store, path)?;
             }
             Ok(json.pass()?)
         }
@@ -55,6 +74,10 @@ fn check(json: &mut Json<'_>, load: &mut Load<'_>, path: &[&str]) -> Result<(), 
     }
     while let Some(part) = json.key()? {
         let name = part.to_string();
+        if name == OURS && json.value()? == half_mark() {
+            load.learned.halves.insert(place(path, OURS));
+            continue;
+        }
         if ![EMBEDDINGS, REF_DOCS, METADATA].contains(&name.as_str()) {
             load.leave_out(json, || format!("vector store: {}", shown(&part)));
             continue;
@@ -270,6 +293,10 @@ pub(super) fn write(out: &mut Out<'_>, store: &VectorStore) -> Result<(), Failed
             None => Ok(()),
         })
     })?;
+    if store.is_half_precision()? {
+        out.json.key(&Text::from_static(OURS))?;
+        out.json.value(&half_mark())?;
+    }
     out.close()
 }
 

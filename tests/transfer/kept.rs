@@ -1,10 +1,11 @@
 //! Stores that share a namespace, have names of their own, or hold what is no record of theirs.
 
+use siltstone::StorageContext;
 use siltstone::kv::Map;
 use siltstone::model::Node;
 use siltstone::stores::{
     AddOptions, DocumentStore, DocumentStoreOptions, IndexStore, IndexStoreOptions, IndexStruct,
-    StructKind, StructMethods,
+    StructKind, StructMethods, VectorEntry, VectorStore,
 };
 
 use super::*;
@@ -171,4 +172,51 @@ fn an_index_store_with_a_name_of_its_own_is_exported_whole() {
         assert_eq!(by_id(&same), by_id(&store), "nothing of before is left");
         assert_eq!(same.index_ids().unwrap().len(), 2);
     }
+}
+
+/// Goal: a vector store in half precision comes back as one, an empty one too, from its file as
+/// from a dictionary; one in single precision does not become one, and a value of that key that
+/// is none of ours is reported.
+#[test]
+fn half_precision_comes_back() {
+    let kv = memory();
+    let row = |id: &str, embedding: &[f64]| VectorEntry {
+        id: id.into(),
+        embedding: embedding.to_vec(),
+        ..VectorEntry::default()
+    };
+    let numbers = [0.1, -3.3333, 65504.0, 6e-8];
+    for namespace in ["default", "empty", "single"] {
+        let store = VectorStore::with_namespace(kv.clone(), namespace);
+        if namespace != "single" {
+            store.keep_half_precision().unwrap();
+        }
+        if namespace != "empty" {
+            store.add_entries(&[row("a", &numbers)]).unwrap();
+        }
+    }
+    let out = exported(&kv);
+    let first = parse(&out.files["default__vector_store.json"]);
+    let keys: Vec<String> = first.as_map().unwrap().keys().map(ToString::to_string).collect();
+    let theirs = ["embedding_dict", "text_id_to_ref_doc_id", "metadata_dict"];
+    assert_eq!(keys[..3], theirs, "LlamaIndex reads these and no others");
+    let again = memory();
+    let report = import(&out, &again, ImportOptions::new()).unwrap();
+    assert!(report.files.iter().all(|file| file.left_out.count == 0), "{report:?}");
+    assert_eq!(exported(&again), out);
+    let dict = StorageContext::from_kv(kv.clone()).to_dict().unwrap();
+    let context = StorageContext::from_dict(&dict).unwrap();
+    for kv in [&again, context.kv()] {
+        for (namespace, is_half) in [("default", true), ("empty", true), ("single", false)] {
+            let store = VectorStore::with_namespace(kv.clone(), namespace);
+            assert_eq!(store.is_half_precision().unwrap(), is_half, "{namespace}");
+            store.add_entries(&[row("b", &[0.1, 1.0, 2.0, 3.0])]).unwrap();
+            assert_eq!(store.get("b").unwrap()[0] == 0.1, !is_half, "{namespace}");
+        }
+    }
+    let text = r#"{"embedding_dict": {"a": [0.1]}, "siltstone": {"precision": "quarter"}}"#;
+    let report =
+        import(&Files::of(&[("vector_store.json", text)]), &memory(), ImportOptions::new());
+    let left_out = &report.unwrap().files[0].left_out;
+    assert_eq!(left_out.first[0].what, r#"vector store: "siltstone""#);
 }

@@ -219,6 +219,15 @@ impl VectorStore {
         self.change(|change| change.keep_halves())
     }
 
+    /// True if embeddings are kept in half precision.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Kv`] and [`StoreError::Corrupt`] if that cannot be read.
+    pub fn is_half_precision(&self) -> Result<bool, StoreError> {
+        Ok(State::get(&**self.writer().kv(), &self.inner.names)?.is_half)
+    }
+
     /// The namespaces of `kv` in which something was ever added, sorted.
     ///
     /// # Errors
