@@ -196,7 +196,7 @@ fn of_another_store(kv: &dyn KvStore, name: &str) -> Result<Option<&'static str>
 }
 
 /// True if `test` is true for any record of the collection.
-fn any(
+pub(super) fn any(
     kv: &dyn KvStore,
     name: &str,
     mut test: impl FnMut(&[u8], &Value) -> bool,

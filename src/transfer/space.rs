@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::contents::{LISTS, holds_our_structs, holds_ref_docs};
+use super::contents::{LISTS, any, holds_our_structs, holds_ref_docs};
+use super::load::is_struct;
 use crate::engine::Durability;
 use crate::kv::{KvBatch, KvStore};
 use crate::stores::{
@@ -34,8 +35,12 @@ impl Space {
     /// True if there is nothing in it.
     pub(super) fn is_empty(&self, kv: &Arc<dyn KvStore>) -> Result<bool, StoreError> {
         match self {
-            Space::Documents(namespace) => documents(kv, namespace).holds_nothing(),
-            Space::Structs(namespace) => Ok(structs(kv, namespace).index_ids()?.is_empty()),
+            Space::Documents(namespace) => {
+                let store = documents(kv, namespace);
+                Ok(store.holds_nothing()?
+                    || !store.holds_more_than_bodies()? && !holds_nodes(kv, namespace)?)
+            }
+            Space::Structs(namespace) => Ok(!holds_structs(kv, namespace)?),
             Space::Vectors(namespace) => vectors(kv, namespace).is_empty(),
             Space::Graph => GraphStore::new(kv.clone()).is_empty(),
             Space::PropertyGraph => is_empty_graph(&PropertyGraphStore::new(kv.clone())),
@@ -47,8 +52,15 @@ impl Space {
     /// Removes everything that is in it.
     pub(super) fn clear(&self, kv: &Arc<dyn KvStore>) -> Result<(), StoreError> {
         match self {
-            Space::Documents(namespace) => documents(kv, namespace).clear(),
-            Space::Structs(namespace) => structs(kv, namespace).clear(),
+            // The two have one collection in common, if they have the namespace.
+            Space::Documents(namespace) => match holds_structs(kv, namespace)? {
+                true => documents(kv, namespace).clear_but(&is_struct),
+                false => documents(kv, namespace).clear(),
+            },
+            Space::Structs(namespace) => match holds_nodes(kv, namespace)? {
+                true => structs(kv, namespace).clear_but(&|record| !is_struct(record)),
+                false => structs(kv, namespace).clear(),
+            },
             Space::Vectors(namespace) => vectors(kv, namespace).clear(),
             Space::Graph => GraphStore::new(kv.clone()).clear(),
             Space::PropertyGraph => PropertyGraphStore::new(kv.clone()).clear(),
@@ -56,6 +68,17 @@ impl Space {
             Space::Collection(name) => clear_collection(kv, name),
         }
     }
+}
+
+/// True if there is an index struct in the collection that a document store and an index store of
+/// one namespace share.
+fn holds_structs(kv: &Arc<dyn KvStore>, namespace: &str) -> Result<bool, StoreError> {
+    Ok(any(&**kv, &format!("{namespace}/data"), |_, record| is_struct(record))?)
+}
+
+/// True if there is a node in it.
+fn holds_nodes(kv: &Arc<dyn KvStore>, namespace: &str) -> Result<bool, StoreError> {
+    Ok(any(&**kv, &format!("{namespace}/data"), |_, record| !is_struct(record))?)
 }
 
 pub(super) fn vectors(kv: &Arc<dyn KvStore>, namespace: &str) -> VectorStore {

@@ -174,6 +174,54 @@ fn an_index_store_with_a_name_of_its_own_is_exported_whole() {
     }
 }
 
+/// Goal: replacing the one of a document store and an index store of one namespace leaves the
+/// other as it is; nor is a store taken for occupied by the other. Method: as above; each file
+/// alone is imported over both.
+#[test]
+fn of_stores_that_share_a_namespace_one_is_replaced() {
+    let fill = |docs: usize, ids: &[&str]| {
+        let kv = memory();
+        let store = DocumentStore::with_namespace(kv.clone(), "mine");
+        store.add_documents(&nodes(docs), &AddOptions::default()).unwrap();
+        let structs = IndexStore::with_namespace(kv.clone(), "mine");
+        for id in ids {
+            structs.add_index_struct(&IndexStruct::new(StructKind::VectorStore, *id)).unwrap();
+            structs.edit(*id, |index| index.add_node("n1")).unwrap();
+        }
+        kv
+    };
+    let only = |out: &Files, file: &str| {
+        let mut one = Files::default();
+        one.files.insert(file.to_owned(), out.files[file].clone());
+        one
+    };
+    let replace = || ImportOptions::new().replace(true);
+    for ids in [["a", "z"], ["m", "n"], ["z1", "z2"]] {
+        let before = exported(&fill(3, &ids));
+        let other = exported(&fill(7, &["new"]));
+        for (replaced, kept) in
+            [("docstore.json", "index_store.json"), ("index_store.json", "docstore.json")]
+        {
+            let kv = fill(3, &ids);
+            let file = only(&other, replaced);
+            import(&file, &kv, ImportOptions::new()).expect_err("it holds such a store already");
+            import(&file, &kv, replace()).unwrap();
+            let after = exported(&kv);
+            assert_eq!(after.files[replaced], other.files[replaced], "{replaced} of {ids:?}");
+            assert_eq!(after.files[kept], before.files[kept], "{kept} of {ids:?}");
+        }
+    }
+    let kv = fill(0, &["a"]);
+    import(&only(&exported(&fill(2, &[])), "docstore.json"), &kv, ImportOptions::new()).unwrap();
+    let kv = fill(2, &[]);
+    let structs = only(&exported(&fill(0, &["a"])), "index_store.json");
+    import(&structs, &kv, ImportOptions::new()).unwrap();
+    let docs = DocumentStore::with_namespace(kv.clone(), "mine");
+    assert!(docs.document_exists("n0").unwrap() && docs.document_exists("n1").unwrap());
+    let list = IndexStore::with_namespace(kv, "mine").get_index_struct("a").unwrap();
+    assert_eq!(list.unwrap().size().unwrap(), 1);
+}
+
 /// Goal: a vector store in half precision comes back as one, an empty one too, from its file as
 /// from a dictionary; one in single precision does not become one, and a value of that key that
 /// is none of ours is reported.

@@ -43,6 +43,31 @@ impl DocumentStore {
         })
     }
 
+    /// As [`DocumentStore::clear`], except for records among those of the nodes that `is_kept` is
+    /// true for: they are another store's.
+    pub(crate) fn clear_but(&self, is_kept: &dyn Fn(&Value) -> bool) -> Result<(), StoreError> {
+        let Inner { kv, names, .. } = &*self.inner;
+        self.change(|numbers| {
+            let mut batch = KvBatch::new();
+            for name in [&names.metadata, &names.ref_docs, &names.chunks] {
+                batch.clear(name)?;
+            }
+            kv.scan(&names.data, &mut |key, record| match is_kept(&record) {
+                true => Ok(()),
+                false => batch.delete(&names.data, key),
+            })?;
+            kv.write(batch, Durability::Buffered)?;
+            *numbers = None;
+            Ok(())
+        })
+    }
+
+    /// True if there is anything but nodes' records.
+    pub(crate) fn holds_more_than_bodies(&self) -> Result<bool, StoreError> {
+        let Inner { kv, names, .. } = &*self.inner;
+        Ok(kv.len(&names.metadata)? > 0 || kv.len(&names.ref_docs)? > 0)
+    }
+
     /// True if the store holds nothing at all.
     pub(crate) fn holds_nothing(&self) -> Result<bool, StoreError> {
         let Inner { kv, names, .. } = &*self.inner;

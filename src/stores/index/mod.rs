@@ -353,6 +353,20 @@ impl IndexStore {
         Ok(())
     }
 
+    /// Removes everything but records that `is_kept` is true for: they are another store's.
+    pub(crate) fn clear_but(&self, is_kept: &dyn Fn(&Value) -> bool) -> Result<(), StoreError> {
+        self.writer.change(|kv| {
+            let mut batch = KvBatch::new();
+            batch.clear(&self.names.members)?;
+            kv.scan(&self.names.data, &mut |key, record| match is_kept(&record) {
+                true => Ok(()),
+                false => batch.delete(&self.names.data, key),
+            })?;
+            kv.write(batch, Durability::Buffered)?;
+            Ok(())
+        })
+    }
+
     fn get(&self, kv: &dyn KvStore, id: &Text) -> Result<Option<IndexStruct>, StoreError> {
         match self.find(kv, id)? {
             None => Ok(None),
