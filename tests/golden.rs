@@ -28,6 +28,8 @@ mod ingestion;
 mod kvstore;
 #[path = "golden/property_graph.rs"]
 mod property_graph;
+#[path = "golden/reload.rs"]
+mod reload;
 #[path = "golden/vector.rs"]
 mod vector;
 

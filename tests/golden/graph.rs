@@ -1,9 +1,10 @@
 //! Traces of `SimpleGraphStore`.
 
-use siltstone::kv::{Map, Text, Value, json};
+use siltstone::kv::{Map, Text, Value};
 use siltstone::stores::{GraphStore, StoreError, TextTriplet};
 
 use crate::kvstore::block_on;
+use crate::reload::reload;
 use crate::{Backend, Op, Outcome, Raised, Runner};
 
 pub(crate) struct GraphRunner<'a> {
@@ -22,28 +23,13 @@ impl<'a> GraphRunner<'a> {
         }
         Ok(GraphRunner { backend, store: Some(store), calls: 0 })
     }
-
-    /// Closes the key-value store and opens it again; then takes everything out as JSON text and
-    /// loads that, so that both ways of keeping a store are passed.
-    fn reload(&mut self) -> Result<(), StoreError> {
-        if let Some(store) = self.store.take() {
-            store.persist()?;
-        }
-        let store = GraphStore::new(self.backend.open());
-        let text = json::to_string(&store.to_dict()?, json::Style::Python);
-        let dict = json::from_slice(text.as_bytes())
-            .map_err(|e| StoreError::InvalidArgument(e.to_string()))?;
-        store.load_dict(&dict)?;
-        self.store = Some(store);
-        Ok(())
-    }
 }
 
 impl Runner for GraphRunner<'_> {
     fn run(&mut self, op: &Op<'_>) -> Result<Outcome, String> {
         self.calls += 1;
         if op.name == "persist_reload" {
-            return self.reload().map(|()| Ok(Value::Null)).map_err(|e| e.to_string());
+            return reload(self.backend, &mut self.store).map(|()| Ok(Value::Null));
         }
         let store = self.store.as_ref().ok_or("the store is closed")?;
         Ok(run(store, op, self.calls.is_multiple_of(2))?.map_err(raised))

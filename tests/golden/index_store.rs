@@ -4,6 +4,7 @@ use siltstone::kv::{Text, Value, json};
 use siltstone::stores::{IndexStore, IndexStruct, StoreError, StructKind, StructMethods};
 
 use crate::kvstore::block_on;
+use crate::reload::reload;
 use crate::{Backend, Op, Outcome, Raised, Runner};
 
 pub(crate) struct IndexRunner<'a> {
@@ -20,27 +21,12 @@ impl<'a> IndexRunner<'a> {
         }
         Ok(IndexRunner { backend, store: Some(store) })
     }
-
-    /// Closes the key-value store and opens it again; then takes everything out as JSON text and
-    /// loads that, so that both ways of keeping a store are passed.
-    fn reload(&mut self) -> Result<(), StoreError> {
-        if let Some(store) = self.store.take() {
-            store.persist()?;
-        }
-        let store = IndexStore::new(self.backend.open());
-        let text = json::to_string(&store.to_dict()?, json::Style::Python);
-        let dict = json::from_slice(text.as_bytes())
-            .map_err(|e| StoreError::InvalidArgument(e.to_string()))?;
-        store.load_dict(&dict)?;
-        self.store = Some(store);
-        Ok(())
-    }
 }
 
 impl Runner for IndexRunner<'_> {
     fn run(&mut self, op: &Op<'_>) -> Result<Outcome, String> {
         if op.name == "persist_reload" {
-            return self.reload().map(|()| Ok(Value::Null)).map_err(|e| e.to_string());
+            return reload(self.backend, &mut self.store).map(|()| Ok(Value::Null));
         }
         let store = self.store.as_ref().ok_or("the store is closed")?;
         Ok(run(store, op)?.map_err(|e| raised(op, e)))

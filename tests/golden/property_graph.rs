@@ -1,10 +1,11 @@
 //! Traces of `SimplePropertyGraphStore`.
 
-use siltstone::kv::{Map, Text, Value, json};
+use siltstone::kv::{Map, Text, Value};
 use siltstone::model::{LabelledContent, LabelledNode, ModelError, Node, Relation};
 use siltstone::stores::{GraphFilter, PropertyGraphStore, StoreError, Triplet};
 
 use crate::kvstore::block_on;
+use crate::reload::reload;
 use crate::{Backend, Op, Outcome, Raised, Runner};
 
 pub(crate) struct PropertyGraphRunner<'a> {
@@ -23,21 +24,6 @@ impl<'a> PropertyGraphRunner<'a> {
         }
         Ok(PropertyGraphRunner { backend, store: Some(store), calls: 0 })
     }
-
-    /// Closes the key-value store and opens it again; then takes everything out as JSON text and
-    /// loads that, so that both ways of keeping a store are passed.
-    fn reload(&mut self) -> Result<(), StoreError> {
-        if let Some(store) = self.store.take() {
-            store.persist()?;
-        }
-        let store = PropertyGraphStore::new(self.backend.open());
-        let text = json::to_string(&store.to_dict()?, json::Style::Python);
-        let dict = json::from_slice(text.as_bytes())
-            .map_err(|e| StoreError::InvalidArgument(e.to_string()))?;
-        store.load_dict(&dict)?;
-        self.store = Some(store);
-        Ok(())
-    }
 }
 
 impl Runner for PropertyGraphRunner<'_> {
@@ -46,7 +32,7 @@ impl Runner for PropertyGraphRunner<'_> {
         let twin = self.calls.is_multiple_of(2);
         match op.name {
             "persist_reload" => {
-                return self.reload().map(|()| Ok(Value::Null)).map_err(|e| e.to_string());
+                return reload(self.backend, &mut self.store).map(|()| Ok(Value::Null));
             }
             // Of the file, which whoever imports it looks for.
             "load_missing" => {

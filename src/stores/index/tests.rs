@@ -202,8 +202,8 @@ fn a_node_more_or_less_costs_the_same_in_any_index() {
 }
 
 /// Goal: one mention more or less of a node costs the same however many there are: of keywords that
-/// it is under, of places in a list, of its summary. Method: as above, with 50 and 5,000 mentions of
-/// one node.
+/// it is under, of places in a list, of its summary. Method: as above, with 50 and 5,000 mentions
+/// of one node.
 #[test]
 fn a_mention_more_or_less_costs_the_same_for_any_node() {
     let key = |n: u64| Text::from(format!("key {n:06}"));
