@@ -18,8 +18,8 @@ use std::sync::Arc;
 use siltstone::kv::{KvStore, LogKv, Text};
 use siltstone::model::{ChatMessage, LabelledNode, MessageRole, Node, Relation};
 use siltstone::stores::{
-    AddOptions, GraphFilter, IndexStruct, MessageStatus, Missing, StoreError, StructKind,
-    VectorQuery,
+    AddOptions, GraphFilter, IndexStruct, IngestionCache, MessageStatus, Missing, StoreError,
+    StoredStruct, StructKind, StructMethods, VectorQuery,
 };
 use siltstone::testing::{CrashOptions, Rng, SimVfs};
 use siltstone::{CompactionOptions, Options, StorageContext};
@@ -75,6 +75,10 @@ fn contents(context: &StorageContext) -> String {
     let docs = context.docstore();
     write!(all, "{:?} {:?} ", docs.docs().unwrap(), docs.get_all_ref_doc_info().unwrap()).unwrap();
     write!(all, "{:?} ", context.index_store().index_structs().unwrap()).unwrap();
+    let cache = IngestionCache::new(context.kv().clone());
+    for n in 0..4 {
+        write!(all, "{:?} ", cache.get(format!("made{n}")).unwrap()).unwrap();
+    }
     for name in context.vector_namespaces().unwrap() {
         let store = context.vector_store_in(&name).unwrap();
         let found = store.query(&VectorQuery::new([1.0, 0.5, 0.25, 0.5], 100)).unwrap();
@@ -112,10 +116,57 @@ fn nodes(rng: &mut Rng) -> Vec<Node> {
     (0..=rng.below(4)).map(|_| one(rng)).collect()
 }
 
+/// Enters something into an index of any kind.
+fn enter_into(index: &mut StoredStruct<'_>, rng: &mut Rng) -> Result<(), StoreError> {
+    let node = name(rng, "n", 12);
+    match index.kind() {
+        StructKind::Tree => {
+            let parent = name(rng, "n", 12);
+            let parent = Some(&parent).filter(|_| rng.below(3) > 0);
+            index.insert_under_parent(node, parent, None)
+        }
+        StructKind::KeywordTable | StructKind::Kg => {
+            let words: Vec<Text> = (0..=rng.below(4)).map(|_| name(rng, "word", 6)).collect();
+            index.add_keywords(&words, node)?;
+            match index.kind() {
+                StructKind::Kg => index.add_to_embedding_dict(name(rng, "triplet", 3), &[0.5]),
+                _ => Ok(()),
+            }
+        }
+        StructKind::DocumentSummary => {
+            let (summary, doc) = (name(rng, "s", 3), name(rng, "d", 3));
+            index.add_summary_and_nodes(summary, Some(&doc), &[node, name(rng, "n", 12)])
+        }
+        StructKind::Sql => index.set_context(name(rng, "table", 3), name(rng, "what", 9)),
+        StructKind::List | StructKind::VectorStore | StructKind::Multimodal => index.add_node(node),
+        _ => {
+            index.set_summary(Some(name(rng, "summary", 9)));
+            Ok(())
+        }
+    }
+}
+
+/// Removes something from an index of any kind that things can be removed from.
+fn remove_from(index: &mut StoredStruct<'_>, rng: &mut Rng) -> Result<(), StoreError> {
+    match index.kind() {
+        StructKind::DocumentSummary if rng.below(2) == 0 => index.delete(name(rng, "d", 3)),
+        StructKind::List
+        | StructKind::VectorStore
+        | StructKind::Multimodal
+        | StructKind::KeywordTable
+        | StructKind::Kg
+        | StructKind::DocumentSummary => index.delete_node(name(rng, "n", 12)).map(drop),
+        _ => {
+            index.set_summary(None);
+            Ok(())
+        }
+    }
+}
+
 /// One call of one store. Ids are drawn from few, so that many are there already, or not.
 fn call(context: &StorageContext, rng: &mut Rng) -> Result<(), StoreError> {
     let message = ChatMessage::new(MessageRole::User, format!("message {}", rng.below(1000)));
-    match rng.below(21) {
+    match rng.below(24) {
         0 | 1 => context.docstore().add_documents(&nodes(rng), &AddOptions::default()),
         2 => context.docstore().delete_document(name(rng, "n", 12), Missing::Skip),
         3 => context.docstore().delete_ref_doc(name(rng, "d", 3), Missing::Skip),
@@ -126,14 +177,12 @@ fn call(context: &StorageContext, rng: &mut Rng) -> Result<(), StoreError> {
             context.vector_store_in(any(rng, &NAMESPACES))?.delete_nodes(Some(&ids), None)
         }
         8 => {
-            let kind = any(rng, &[StructKind::List, StructKind::VectorStore]);
-            context.index_store().add_index_struct(&IndexStruct::new(kind, name(rng, "i", 3)))
+            let mut index = IndexStruct::new(any(rng, &StructKind::ALL), name(rng, "i", 4));
+            index.set_summary(Some(name(rng, "summary", 9)));
+            context.index_store().add_index_struct(&index)
         }
-        9 | 10 => context.index_store().add_node(name(rng, "i", 3), name(rng, "n", 12)),
-        11 => {
-            let (index, node) = (name(rng, "i", 3), name(rng, "n", 12));
-            context.index_store().delete_node(index, node).map(drop)
-        }
+        9 | 10 => context.index_store().edit(name(rng, "i", 4), |index| enter_into(index, rng)),
+        11 => context.index_store().edit(name(rng, "i", 4), |index| remove_from(index, rng)),
         12 => {
             let (subj, rel) = (name(rng, "e", 5), name(rng, "r", 3));
             context.graph_store().upsert_triplet(subj, rel, name(rng, "e", 5))
@@ -157,6 +206,13 @@ fn call(context: &StorageContext, rng: &mut Rng) -> Result<(), StoreError> {
             0 => context.chat_store().delete_last_message(name(rng, "c", 3)).map(drop),
             1 => context.chat_store().set_messages(name(rng, "c", 3), &[message.clone(), message]),
             _ => context.chat_queue().archive_oldest_messages(name(rng, "q", 2), 1).map(drop),
+        },
+        20 => IngestionCache::new(context.kv().clone()).put(name(rng, "made", 4), &nodes(rng)),
+        21 => context.index_store().edit(name(rng, "i", 4), |index| enter_into(index, rng)),
+        22 => match rng.below(4) {
+            0 => IngestionCache::new(context.kv().clone()).clear(),
+            1 => context.index_store().delete_index_struct(name(rng, "i", 4)).map(drop),
+            _ => context.index_store().edit(name(rng, "i", 4), |index| remove_from(index, rng)),
         },
         _ => {
             let status = MessageStatus::Active;
