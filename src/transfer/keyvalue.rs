@@ -154,25 +154,20 @@ fn metadata(
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
     load.claim(Space::Documents(namespace.to_owned()))?;
-    while let Some(id) = json.key()? {
-        let record = json.value()?;
-        if !load.is_first() || !load.fits(json, &id)? {
-            load.read_upto(json)?;
-            continue;
-        }
+    let is_now = load.is_first();
+    each(json, load, is_now, |json, load, id, record| {
         let Value::Map(record) = record else {
-            load.bad(json, || of(collection, &id, "is no dictionary"))?;
-            continue;
+            load.bad(json, || of(collection, id, "is no dictionary"))?;
+            return Ok(false);
         };
         for field in record.keys().filter(|field| is_own(field)) {
-            load.leave_out(json, || of(collection, &id, &format!("has a field {}", shown(field))));
+            load.leave_out(json, || of(collection, id, &format!("has a field {}", shown(field))));
         }
         if let Some(store) = &store {
-            store.import_metadata(&id, &record)?;
+            store.import_metadata(id, &record)?;
         }
-        load.taken(json)?;
-    }
-    Ok(())
+        Ok(true)
+    })
 }
 
 fn ref_docs(
@@ -183,28 +178,42 @@ fn ref_docs(
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
     load.claim(Space::Documents(namespace.to_owned()))?;
-    while let Some(id) = json.key()? {
-        let record = json.value()?;
-        if !load.is_for_waiting() || !load.fits(json, &id)? {
-            load.read_upto(json)?;
-            continue;
-        }
+    let is_now = load.is_for_waiting();
+    each(json, load, is_now, |json, load, id, record| {
         let Some(info) = RefDocInfo::from_record(&record) else {
-            load.bad(json, || of(collection, &id, "is no ref doc record"))?;
-            continue;
+            load.bad(json, || of(collection, id, "is no ref doc record"))?;
+            return Ok(false);
         };
         let Some(info) = info else {
-            load.leave_out(json, || of(collection, &id, "is empty, which stands for nothing"));
-            continue;
+            load.leave_out(json, || of(collection, id, "is empty, which stands for nothing"));
+            return Ok(false);
         };
         let fields = record.as_map().into_iter().flat_map(Map::keys);
         for field in fields.filter(|field| !is_of_ref_docs(field)) {
-            load.leave_out(json, || of(collection, &id, &format!("has a field {}", shown(field))));
+            load.leave_out(json, || of(collection, id, &format!("has a field {}", shown(field))));
         }
         if let Some(store) = &store {
-            store.import_ref_doc(&id, info)?;
+            store.import_ref_doc(id, info)?;
         }
-        load.taken(json)?;
+        Ok(true)
+    })
+}
+
+/// Calls `take` with each record of a collection that can be stored, if it is the walk for it;
+/// `take` says whether it took the record.
+fn each(
+    json: &mut Json<'_>,
+    load: &mut Load<'_>,
+    is_now: bool,
+    mut take: impl FnMut(&Json<'_>, &mut Load<'_>, &Text, Value) -> Result<bool, Stop>,
+) -> Result<(), Stop> {
+    while let Some(id) = json.key()? {
+        let record = json.value()?;
+        if !is_now || !load.fits(json, &id)? {
+            load.read_upto(json)?;
+        } else if take(json, load, &id, record)? {
+            load.taken(json)?;
+        }
     }
     Ok(())
 }
