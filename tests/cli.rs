@@ -549,6 +549,112 @@ fn stats_shows_what_snapshots_keep_together() {
     assert!(text.contains(" back, which keeps 30") && text.contains(" B of it alone\n"), "{text}");
 }
 
+/// All records of a store, as `inspect` shows them: in words and as JSON.
+fn inspected(dir: &Path) -> (String, Vec<Value>) {
+    let seen: Value = serde_json::from_str(&ok(dir, &["inspect", "store", "--json"])).unwrap();
+    let (mut text, mut items) = (String::new(), Vec::new());
+    for segment in seen["segments"].as_array().unwrap() {
+        let id = segment["id"].to_string();
+        text += &ok(dir, &["inspect", "store", &id]);
+        items.extend(json_lines(&ok(dir, &["inspect", "store", &id, "--json"])));
+    }
+    (text, items)
+}
+
+/// Goal: `inspect` shows values as they were written, however they are stored, and says how.
+/// Method: one collection for each way, compacted; then the dictionary is damaged.
+#[test]
+fn inspect_shows_compressed_values() {
+    use siltstone::{CollectionOptions, Compression, Options};
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let options = Options::new().segment_len(64 << 10).dictionary_records(500);
+    let db = options.open(dir.join("store")).unwrap();
+    let text = |name: &str, key: &str, round: u32| {
+        format!("chunk {key} of {name}, silt settles in still water, {round}").repeat(3)
+    };
+    for (name, how) in [("quick", Compression::Lz4), ("small", Compression::Dictionary)] {
+        db.configure(name, CollectionOptions::new().compression(how)).unwrap();
+        for round in 0..2 {
+            for key in 0..2000u32 {
+                let text = format!("chunk {key} of {name}, silt settles in still water, {round}");
+                db.put(name, format!("{name}-{key}").as_bytes(), text.repeat(3).as_bytes())
+                    .unwrap();
+            }
+        }
+    }
+    db.compact_now().unwrap();
+    db.close().unwrap();
+    let (shown, items) = inspected(dir);
+    for (name, how) in [("quick", "lz4"), ("small", "zstd, dict 1")] {
+        let is_meant = |item: &&Value| item["collection"] == name && item["compression"] == how;
+        let found: Vec<&Value> = items.iter().filter(is_meant).collect();
+        assert!(found.len() > 500, "{} records by {how}", found.len());
+        for item in found {
+            let key = item["key"].as_str().unwrap().strip_prefix(&format!("{name}-")).unwrap();
+            let is_right =
+                (0..2).any(|round| item["value_bytes"] == text(name, key, round).as_str());
+            assert!(is_right, "{item}");
+            assert!(item["stored_len"].as_u64() < item["compressed_from"].as_u64(), "{item}");
+        }
+        assert!(shown.contains(&format!(" B by {how} = \"chunk ")), "{shown}");
+    }
+    let is_dictionary = |item: &&Value| item["system"] == "dictionary 1 of collection \"small\"";
+    // Somewhere in the dictionary, in whichever segment has it.
+    let at = items.iter().find(is_dictionary).unwrap()["offset"].as_u64().unwrap() + 500;
+    let at = usize::try_from(at).unwrap();
+    let files = fs::read_dir(dir.join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let is_undecodable = |item: &Value| item["undecodable"] == "there is no whole dictionary 1";
+    let mut segments = files.filter(|path| path.extension().is_some_and(|e| e == "seg"));
+    let is_told = segments.any(|path| {
+        let bytes = fs::read(&path).unwrap();
+        let mut damaged = bytes.clone();
+        let Some(byte) = damaged.get_mut(at) else { return false };
+        *byte ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let is_told = inspected(dir).1.iter().any(is_undecodable);
+        fs::write(&path, &bytes).unwrap();
+        is_told
+    });
+    assert!(is_told, "no segment has the dictionary at {at}");
+}
+
+/// Goal: what becomes of the engine's own records is told in words. Method: the record of a durable
+/// snapshot is damaged.
+#[test]
+fn damaged_records_of_the_engine_are_named() {
+    use siltstone::{Db, PersistOptions};
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let db = Db::open(dir.join("store")).unwrap();
+    db.put("c", b"key", b"value").unwrap();
+    let info = db.persist_with(PersistOptions::named("before the flood")).unwrap();
+    db.put("c", b"key", b"later").unwrap();
+    db.persist().unwrap();
+    db.close().unwrap();
+    let (text, items) = inspected(dir);
+    let wanted = format!("(engine) durable snapshot {} \"before the flood\"", info.id);
+    assert!(text.contains(&wanted), "{text}");
+    assert!(text.contains("(engine) the number of the next durable snapshot"), "{text}");
+    assert!(items.iter().any(|item| item["system"] == "durable snapshot 2"));
+    let path = dir.join("store/0000000000000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(16).position(|w| w == b"before the flood").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let shown = siltstone(dir, &["check", "store"]);
+    assert!(stdout(&shown).contains(", durable snapshot 1\n"), "{}", stdout(&shown));
+    let shown = siltstone(dir, &["repair", "store", "--dry-run", "--json"]);
+    let report: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(report["lost"][0]["system"], "durable snapshot 1", "{report}");
+    assert_eq!(report["lost"][0]["collection"], "(engine)");
+    let shown = stdout(&siltstone(dir, &["repair", "store"]));
+    assert!(shown.contains(", a put of durable snapshot 1, "), "{shown}");
+    assert!(!shown.contains("(engine)") && !shown.contains("#42949"), "{shown}");
+    let left = json_lines(&ok(dir, &["snapshots", "list", "store", "--json"]));
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
 /// The program is told the time; the store is not.
 #[test]
 fn what_has_expired_is_not_shown_when_the_time_is_told() {

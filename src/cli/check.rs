@@ -138,5 +138,8 @@ pub(super) fn defect_to_json(defect: &Defect) -> Value {
         let (name, key) = key_field("key", key);
         shown.insert(name, key);
     }
+    if let Some(system) = &defect.system {
+        shown.set("system", system.as_str());
+    }
     shown.into()
 }

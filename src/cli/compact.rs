@@ -1,5 +1,6 @@
 //! `siltstone compact DIR`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::bar::Bar;
@@ -27,7 +28,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let options = Options::new().create(false).compaction(compaction);
     let db = open(options, &args.store.dir)?;
     let before = db.stats();
-    let report = compact(&db, before.log_bytes())?;
+    let report = compact(&db, &args.store.dir, before.log_bytes())?;
     let after = db.stats();
     db.close()?;
     if out.is_json() {
@@ -52,16 +53,34 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     Ok(if report.failure.is_none() { Outcome::Yes } else { Outcome::No })
 }
 
+/// Bytes that the present run has written: they stand in segments that the store does not list yet.
+/// The store is locked, so nobody else makes any.
+fn bytes_under_way(dir: &Path, stats: &Stats) -> u64 {
+    // A file that cannot be looked at is missing in the bar, and nowhere else.
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_unlisted = |name: &str| {
+        let id = name.strip_suffix(".seg").and_then(|digits| digits.parse::<u64>().ok());
+        id.is_some_and(|id| !stats.segments.iter().any(|segment| segment.id == id))
+    };
+    let unlisted = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_unlisted));
+    unlisted.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
 /// Compacts on another thread, so that this one can show how far it has come.
-fn compact(db: &Db, total: u64) -> Result<CompactionReport, Failure> {
+fn compact(db: &Db, dir: &Path, total: u64) -> Result<CompactionReport, Failure> {
     let bar = Bar::new(total);
     let worker = {
         let db = db.clone();
         std::thread::spawn(move || db.compact_now())
     };
+    let mut position = 0;
     while !worker.is_finished() {
-        let done = db.stats().compaction;
-        bar.show(done.bytes_in, total, || bytes(done.bytes_out) + " written");
+        let stats = db.stats();
+        let under_way = bytes_under_way(dir, &stats);
+        // A run counts what it has read when it is done; until then what it has written counts.
+        position = position.max(stats.compaction.bytes_in + under_way).min(total);
+        let written = stats.compaction.bytes_out + under_way;
+        bar.show(position, total, || bytes(written) + " written");
         std::thread::sleep(TICK);
     }
     match worker.join() {
@@ -93,5 +112,45 @@ fn print(
     match &report.failure {
         Some(what) => out.line(&format!("left alone {what}; see siltstone check")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::testing::bugs::{Moment, with_hook};
+
+    /// Goal: the bar moves within a run. Method: a look at it when a run has written its segments
+    /// and nobody knows of them; then, and after the run, by what the run itself counts.
+    #[test]
+    fn what_a_run_has_written_is_seen_before_it_ends() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let options = Options::new().segment_len(64 << 10);
+        let options = options.compaction(CompactionOptions::manual());
+        let db = options.open(temp.path()).expect("open");
+        for key in 0..600u32 {
+            db.put("c", &key.to_le_bytes(), &[7; 500]).expect("put");
+        }
+        for key in (0..600u32).step_by(3) {
+            db.delete("c", &key.to_le_bytes()).expect("delete");
+        }
+        let most = Rc::new(Cell::new(0));
+        let (seen, of, dir) = (Rc::clone(&most), db.clone(), temp.path().to_owned());
+        let hook = move |moment| {
+            let stats = of.stats();
+            if moment == Moment::Written && stats.compaction.bytes_in == 0 {
+                seen.set(seen.get().max(bytes_under_way(&dir, &stats)));
+            }
+        };
+        let report = with_hook(hook, || db.compact_now()).expect("compact");
+        assert!(report.bytes_out > 100_000, "{report:?}");
+        // Hints and footers are written as well.
+        let written = most.get();
+        assert!(written > 50_000 && written < 2 * report.bytes_out, "{written}: {report:?}");
+        assert_eq!(bytes_under_way(temp.path(), &db.stats()), 0);
     }
 }

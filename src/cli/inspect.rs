@@ -144,20 +144,24 @@ fn item_line(item: &Item) -> String {
 }
 
 fn record_line(record: &InspectedRecord, how: &str) -> String {
-    let (kind, name) = (record.kind, record.collection.1.escape_debug());
+    let what = match &record.system {
+        Some(system) => format!("{} {system}", record.collection.1),
+        None => format!("\"{}\" {}", record.collection.1.escape_debug(), shown(&record.key)),
+    };
     let unsure = if record.is_sure || !how.is_empty() { "" } else { " (number unsure)" };
-    let mut line = format!(
-        "{:>10}  {kind:<9}{:>6}{unsure}  {how}\"{name}\" {}",
-        record.offset,
-        record.seqno,
-        shown(&record.key)
-    );
+    let kind = record.kind;
+    let mut line =
+        format!("{:>10}  {kind:<9}{:>6}{unsure}  {how}{what}", record.offset, record.seqno);
     if let Some(time) = record.expires_at {
         line += &format!(", expires at {time}");
     }
-    match (record.kind, record.compressed_from) {
-        (_, Some(from)) => {
-            line += &format!(", {} compressed from {}", record.value.len(), bytes(from));
+    if let (Some(from), Some(how)) = (record.compressed_from, &record.compression) {
+        line += &format!(", {} from {} by {how}", bytes(record.stored_len), bytes(from));
+    }
+    match (record.kind, &record.undecodable) {
+        (_, Some(why)) => line += &format!(", not decompressed: {why}"),
+        (RecordKind::Put, None) if record.system.is_some() => {
+            line += &format!(", {}", bytes(record.value.len() as u64));
         }
         (RecordKind::Put, None) => line += &format!(" = {}", preview(&record.value)),
         (RecordKind::CreateCollection, None) => line += &format!(" id {}", record.collection.0),
@@ -266,11 +270,21 @@ fn record_to_json(record: &InspectedRecord, what: &'static str) -> Map {
     ]);
     let (name, key) = key_field("key", &record.key);
     shown.insert(name, key);
-    if let Some(from) = record.compressed_from {
+    if let Some(system) = &record.system {
+        shown.set("system", system.as_str());
+    }
+    if let (Some(from), Some(how)) = (record.compressed_from, &record.compression) {
         shown.set("compressed_from", from);
-    } else if record.kind == RecordKind::Put {
-        let (name, value) = value_field(&record.value);
-        shown.set(name, value);
+        shown.set("compression", how.as_str());
+        shown.set("stored_len", record.stored_len);
+    }
+    match &record.undecodable {
+        Some(why) => drop(shown.set("undecodable", why.as_str())),
+        None if record.kind == RecordKind::Put => {
+            let (name, value) = value_field(&record.value);
+            shown.set(name, value);
+        }
+        None => {}
     }
     if let Some(time) = record.expires_at {
         shown.set("expires_at", time);

@@ -124,6 +124,9 @@ fn lost_to_json(lost: &LostRecord) -> Value {
         shown.insert(name, value);
         shown.set("key_is_sure", matches!(lost.key, LostKey::Sure(_)));
     }
+    if let Some(system) = &lost.system {
+        shown.set("system", system.as_str());
+    }
     let after = match lost.after {
         After::Same => "same",
         After::Absent => "absent",
@@ -156,5 +159,8 @@ fn unsure_to_json(unsure: &UnsureRecord) -> Value {
     ]);
     let (name, value) = key_field("key", &unsure.key);
     shown.insert(name, value);
+    if let Some(system) = &unsure.system {
+        shown.set("system", system.as_str());
+    }
     shown.into()
 }

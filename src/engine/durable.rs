@@ -28,7 +28,7 @@ const KEY_PREFIX: u8 = b's';
 /// compaction is about to remove the last put that shows it.
 const LISTED_PREFIX: u8 = b'l';
 /// Key under which the number of the next snapshot is kept.
-const NEXT_KEY: &[u8] = b"n";
+pub(super) const NEXT_KEY: &[u8] = b"n";
 
 /// A durable snapshot, as [`crate::Db::persist`] records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,17 @@ pub(super) fn parse_key(key: &[u8]) -> Option<u64> {
     let mut bytes: [u8; 8] = digits.try_into().ok()?;
     bytes.reverse();
     Some(u64::from_le_bytes(bytes))
+}
+
+/// The collection that the key says is listed.
+pub(super) fn parse_listed_key(key: &[u8]) -> Option<u32> {
+    let (&LISTED_PREFIX, id) = key.split_first()? else { return None };
+    Some(u32::from_le_bytes(id.try_into().ok()?))
+}
+
+/// The name in the value of a snapshot's record, if it has one and can be read.
+pub(super) fn name_in(value: &[u8]) -> Option<String> {
+    codec::decode::<Label>(value).ok()?.name
 }
 
 impl Core {

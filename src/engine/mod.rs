@@ -39,6 +39,7 @@ mod segments;
 mod snapshot;
 mod stats;
 mod sync;
+mod system;
 mod tail;
 mod update;
 mod value;

@@ -20,6 +20,7 @@ use super::core::Core;
 use super::error::ReadError;
 use super::read::MISPLACED;
 use super::segments::{Segment, Slots};
+use super::system::{self, SYSTEM_NAME};
 use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind, RECORD_HEADER_LEN, Record};
 use crate::format::scan::{Frame, Step, frame_at};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
@@ -242,6 +243,7 @@ impl Checker<'_> {
             defect.key = Some(record.key.to_vec());
             let known = self.expected.get(&record.header.collection);
             defect.collection = known.map(|known| known.name.clone());
+            defect.system = self.core.system_record(record.header.collection, Some(record.key));
         }
         defect
     }
@@ -263,7 +265,8 @@ impl Checker<'_> {
                         let found = self.core.read_pinned(&self.slots, location);
                         let key = found.ok().map(|f| f.key().to_vec());
                         let collection = Some(name.clone());
-                        self.report.defect(Defect { key, collection, ..place.into() });
+                        let system = self.core.system_record(id, key.as_deref());
+                        self.report.defect(Defect { key, collection, system, ..place.into() });
                     }
                     Err(e) => return Err(e.into()),
                 }
@@ -274,6 +277,13 @@ impl Checker<'_> {
 }
 
 impl Core {
+    /// What a record of collection `id` is, if it is one of the engine's own.
+    fn system_record(&self, id: u32, key: Option<&[u8]>) -> Option<String> {
+        system::describe(id, key, None, |id| {
+            self.catalog.by_id(id).map_or_else(|| format!("#{id}"), |known| known.name.clone())
+        })
+    }
+
     /// What the index and the snapshots lead to, by collection.
     fn expected(&self) -> HashMap<u32, Expected> {
         let mut all = HashMap::new();
@@ -289,7 +299,7 @@ impl Core {
             }
             entries.sort_unstable();
             entries.dedup_by_key(|entry| entry.0);
-            let name = collection.name.clone();
+            let name = if is_listed { collection.name.clone() } else { SYSTEM_NAME.to_owned() };
             all.insert(collection.id, Expected { name, entries, next: 0, missed: Vec::new() });
         }
         all

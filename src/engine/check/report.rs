@@ -25,12 +25,14 @@ pub struct Defect {
     pub collection: Option<String>,
     /// Its key as it stands there: it may be what is damaged.
     pub key: Option<Vec<u8>>,
+    /// What the record is, in words, if it is one of the engine's own: a durable snapshot, say.
+    pub system: Option<String>,
 }
 
 impl From<Corruption> for Defect {
     fn from(place: Corruption) -> Self {
         let Corruption { file, offset, what } = place;
-        Defect { file, offset, what, seqno: None, collection: None, key: None }
+        Defect { file, offset, what, seqno: None, collection: None, key: None, system: None }
     }
 }
 
@@ -39,6 +41,9 @@ impl fmt::Display for Defect {
         write!(f, "{} is corrupt at byte {}: {}", self.file.display(), self.offset, self.what)?;
         if let Some(seqno) = self.seqno {
             write!(f, ", sequence number {seqno}")?;
+        }
+        if let Some(system) = &self.system {
+            return write!(f, ", {system}");
         }
         if let Some(key) = &self.key {
             let key: String = key.escape_ascii().to_string().chars().take(64).collect();

@@ -7,6 +7,7 @@
 //! nobody uses, never a value without its dictionary. They are not dropped while their collection
 //! is there: values of any age may need them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -110,6 +111,54 @@ fn key_of(collection: u32, number: Option<u32>) -> Vec<u8> {
     key.extend(collection.to_le_bytes().iter().rev());
     key.extend(number.iter().flat_map(|n| n.to_le_bytes().into_iter().rev()));
     key
+}
+
+/// The collection and the number in the key of a dictionary; no number in that of the newest one's.
+pub(in crate::engine) fn parse_dictionary_key(key: &[u8]) -> Option<(u32, Option<u32>)> {
+    let (&KEY_PREFIX, rest) = key.split_first()? else { return None };
+    let number = |digits: &[u8]| {
+        let mut bytes: [u8; 4] = digits.try_into().ok()?;
+        bytes.reverse();
+        Some(u32::from_le_bytes(bytes))
+    };
+    match rest.split_at_checked(4)? {
+        (id, []) => Some((number(id)?, None)),
+        (id, digits) => Some((number(id)?, Some(number(digits)?))),
+    }
+}
+
+/// The dictionaries of a store that is not open, for who looks at its files.
+#[derive(Default)]
+pub(in crate::engine) struct LooseDictionaries(HashMap<(u32, u32), codec::Dictionary>);
+
+impl LooseDictionaries {
+    /// Takes note of a record of the system collection, which may be a dictionary.
+    pub(in crate::engine) fn add(&mut self, key: &[u8], value: &[u8]) {
+        if let Some((id, Some(number))) = parse_dictionary_key(key)
+            && let Ok(Kept::V1 { bytes, .. }) = metadata::decode(value)
+            && let Some(dictionary) = codec::Dictionary::new(bytes)
+        {
+            self.0.insert((id, number), dictionary);
+        }
+    }
+
+    /// The value that is `stored` in a record of collection `id`, decompressed; else why not.
+    pub(in crate::engine) fn decompress(
+        &self,
+        id: u32,
+        stored: &Stored<'_>,
+    ) -> Result<Vec<u8>, String> {
+        let found = match stored.coding {
+            None => Ok(stored.bytes.to_vec()),
+            Some(_) if !codec::IS_AVAILABLE => Err(Undecodable::NoFeature),
+            Some((Coding::Lz4, raw_len)) => codec::lz4_decompress(stored.bytes, raw_len),
+            Some((Coding::Zstd(number), raw_len)) => match self.0.get(&(id, number)) {
+                Some(dictionary) => dictionary.decompress(stored.bytes, raw_len),
+                None => Err(Undecodable::NoDictionary(number)),
+            },
+        };
+        found.map_err(|e| e.in_words())
+    }
 }
 
 impl Core {

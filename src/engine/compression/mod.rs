@@ -33,7 +33,7 @@ pub(super) use cache::ValueCache;
 #[cfg(not(feature = "compression"))]
 pub(super) use codec::ValueCache;
 pub use dictionary::CompressionStats;
-pub(super) use dictionary::Packing;
+pub(super) use dictionary::{LooseDictionaries, Packing, parse_dictionary_key};
 pub use measure::StoredValues;
 pub(super) use rewrite::Recompressor;
 
@@ -66,6 +66,16 @@ pub(super) enum Undecodable {
 }
 
 impl Undecodable {
+    /// What is wrong, for who looks at a store's files.
+    fn in_words(&self) -> String {
+        match self {
+            Undecodable::NoFeature => missing_feature("it is compressed"),
+            Undecodable::Damaged(what) => (*what).to_owned(),
+            Undecodable::NoDictionary(number) => format!("there is no whole dictionary {number}"),
+            Undecodable::Dictionary(e) => e.to_string(),
+        }
+    }
+
     /// The error for the record of `key` at `offset` of `segment`.
     pub(super) fn at(&self, segment: &Segment, offset: u64, key: &[u8]) -> ReadError {
         let key: String = key.escape_ascii().to_string().chars().take(64).collect();

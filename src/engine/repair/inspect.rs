@@ -7,10 +7,14 @@ use super::super::check::Defect;
 use super::kind_of;
 use super::report::{RecordKind, RepairError};
 use super::survey::{Condition, Found, Survey, read_file, survey_beside};
-use crate::format::hint::hash_seed;
+use crate::engine::compression::LooseDictionaries;
+use crate::engine::system::{self, SYSTEM_NAME};
+use crate::format::hint::{Hint, hash_seed};
 use crate::format::record::{FrameKind, Record};
 use crate::format::salvage::{self, Known, Piece};
 use crate::format::segment::SegmentKind;
+use crate::format::value::{Coding, Stored};
+use crate::limits::SYSTEM_COLLECTION;
 use crate::vfs::Vfs;
 
 /// A store as it stands in its files.
@@ -120,10 +124,19 @@ pub struct InspectedRecord {
     pub collection: (u32, String),
     /// The key.
     pub key: Vec<u8>,
-    /// The value as it is stored, without what says how.
+    /// What it is, in words, if it is one of the engine's own.
+    pub system: Option<String>,
+    /// The value, decompressed if it was compressed; as it is stored, without what says how, if
+    /// that cannot be done.
     pub value: Vec<u8>,
     /// The value is compressed, from so many bytes.
     pub compressed_from: Option<u64>,
+    /// How it is compressed: `lz4`, or `zstd, dict` and the number of the dictionary.
+    pub compression: Option<String>,
+    /// Bytes that the value takes as it is stored.
+    pub stored_len: u64,
+    /// Why the value could not be decompressed.
+    pub undecodable: Option<String>,
     /// From this time on it is not returned.
     pub expires_at: Option<u64>,
 }
@@ -195,8 +208,52 @@ pub fn inspect_segment(
     }
     let mut bytes = read_file(vfs, &found.path)?.unwrap_or_default();
     found.mends.iter().for_each(|mend| mend.apply(&mut bytes));
-    let items = pieces(&survey, found, &bytes);
-    Ok(Some(items.iter().filter_map(|piece| item(&survey, &bytes, piece)).collect()))
+    let pieces = pieces(&survey, found, &bytes);
+    let needs_dictionary = |piece: &Piece| {
+        let record = piece_hint(piece).and_then(|hint| record_at(&bytes, hint));
+        let stored = record.as_ref().and_then(Record::stored);
+        stored.is_some_and(|stored| matches!(stored.coding, Some((Coding::Zstd(_), _))))
+    };
+    let dictionaries = match pieces.iter().any(needs_dictionary) {
+        true => read_dictionaries(vfs, &survey)?,
+        false => LooseDictionaries::default(),
+    };
+    let item = |piece| item(&survey, &dictionaries, &bytes, piece);
+    Ok(Some(pieces.iter().filter_map(item).collect()))
+}
+
+/// All dictionaries that are whole. Reads the store once more.
+fn read_dictionaries(vfs: &dyn Vfs, survey: &Survey) -> Result<LooseDictionaries, RepairError> {
+    let mut dictionaries = LooseDictionaries::default();
+    let is_there = |found: &&Found| {
+        !matches!(found.condition, Condition::Missing | Condition::Foreign)
+            && (found.used.is_empty() || found.used.contains(&SYSTEM_COLLECTION))
+    };
+    for found in survey.segments.iter().filter(is_there) {
+        let mut bytes = read_file(vfs, &found.path)?.unwrap_or_default();
+        found.mends.iter().for_each(|mend| mend.apply(&mut bytes));
+        for piece in pieces(survey, found, &bytes) {
+            if let Piece::Record { hint, .. } = &piece
+                && hint.collection == SYSTEM_COLLECTION
+                && let Some(record) = record_at(&bytes, hint)
+            {
+                dictionaries.add(record.key, record.value);
+            }
+        }
+    }
+    Ok(dictionaries)
+}
+
+/// The record that a piece is, if it is one.
+fn piece_hint(piece: &Piece) -> Option<&Hint> {
+    match piece {
+        Piece::Record { hint, .. } | Piece::Bad { hint, .. } => Some(hint),
+        _ => None,
+    }
+}
+
+fn record_at<'a>(bytes: &'a [u8], hint: &Hint) -> Option<Record<'a>> {
+    bytes.get(usize::try_from(hint.offset).ok()?..).and_then(Record::parse)
 }
 
 /// What is in a segment: a whole sealed one is looked at again.
@@ -225,7 +282,12 @@ fn pieces(survey: &Survey, found: &Found, bytes: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-fn item(survey: &Survey, bytes: &[u8], piece: &Piece) -> Option<Item> {
+fn item(
+    survey: &Survey,
+    dictionaries: &LooseDictionaries,
+    bytes: &[u8],
+    piece: &Piece,
+) -> Option<Item> {
     Some(match piece {
         Piece::Frame { offset, header, is_whole } => Item::Frame {
             offset: *offset,
@@ -241,30 +303,60 @@ fn item(survey: &Survey, bytes: &[u8], piece: &Piece) -> Option<Item> {
             Item::Rubble { offset: *offset, end: *end, what: (*what).to_owned() }
         }
         Piece::Lost { first, next, .. } => Item::Lost { first: *first, next: *next },
-        Piece::Record { hint, .. } | Piece::Bad { hint, .. } => {
-            let at = usize::try_from(hint.offset).ok()?;
-            let record = bytes.get(at..).and_then(Record::parse);
-            let stored = record.as_ref().and_then(Record::stored);
-            let name = survey.segments.iter().rev().find_map(|f| f.names.get(&hint.collection));
-            let id = hint.collection;
-            let is_sure = matches!(piece, Piece::Record { is_sure: true, .. });
-            let coding = stored.as_ref().and_then(|stored| stored.coding.as_ref());
-            let shown = Box::new(InspectedRecord {
-                offset: hint.offset,
-                len: hint.len,
-                seqno: hint.seqno,
-                is_sure,
-                kind: kind_of(hint.kind),
-                collection: (id, name.cloned().unwrap_or_else(|| format!("#{id}"))),
-                key: record.map_or_else(Vec::new, |record| record.key.to_vec()),
-                value: stored.as_ref().map_or_else(Vec::new, |stored| stored.bytes.to_vec()),
-                compressed_from: coding.map(|(_, raw_len)| *raw_len as u64),
-                expires_at: stored.as_ref().and_then(|stored| stored.expires),
-            });
-            match piece {
-                Piece::Bad { .. } => Item::Damaged(shown),
-                _ => Item::Record(shown),
-            }
+        Piece::Record { hint, is_sure, .. } => Item::Record(Box::new(InspectedRecord {
+            is_sure: *is_sure,
+            ..inspected(survey, bytes, hint, |id, stored| dictionaries.decompress(id, stored))
+        })),
+        Piece::Bad { hint, .. } => {
+            let refuse = |_, _: &Stored<'_>| Err("the record is damaged".to_owned());
+            Item::Damaged(Box::new(inspected(survey, bytes, hint, refuse)))
         }
     })
+}
+
+/// What stands at the place of a record. `decompress` is asked for values that are compressed.
+fn inspected(
+    survey: &Survey,
+    bytes: &[u8],
+    hint: &Hint,
+    decompress: impl Fn(u32, &Stored<'_>) -> Result<Vec<u8>, String>,
+) -> InspectedRecord {
+    let id = hint.collection;
+    let name_of = |id: u32| {
+        let name = survey.segments.iter().rev().find_map(|found| found.names.get(&id));
+        name.cloned().unwrap_or_else(|| format!("#{id}"))
+    };
+    let record = record_at(bytes, hint);
+    let stored = record.as_ref().and_then(Record::stored);
+    let coding = stored.as_ref().and_then(|stored| stored.coding);
+    let (value, undecodable) = match &stored {
+        Some(stored) if coding.is_some() => match decompress(id, stored) {
+            Ok(value) => (value, None),
+            Err(why) => (stored.bytes.to_vec(), Some(why)),
+        },
+        Some(stored) => (stored.bytes.to_vec(), None),
+        None => (Vec::new(), None),
+    };
+    let key = record.as_ref().map(|record| record.key);
+    let system = system::describe(id, key, Some(&value), name_of);
+    let name = if system.is_some() { SYSTEM_NAME.to_owned() } else { name_of(id) };
+    InspectedRecord {
+        offset: hint.offset,
+        len: hint.len,
+        seqno: hint.seqno,
+        is_sure: false,
+        kind: kind_of(hint.kind),
+        collection: (id, name),
+        key: key.unwrap_or_default().to_vec(),
+        system,
+        value,
+        compressed_from: coding.map(|(_, raw_len)| raw_len as u64),
+        compression: coding.map(|(coding, _)| match coding {
+            Coding::Lz4 => "lz4".to_owned(),
+            Coding::Zstd(number) => format!("zstd, dict {number}"),
+        }),
+        stored_len: stored.as_ref().map_or(0, |stored| stored.bytes.len() as u64),
+        undecodable,
+        expires_at: stored.as_ref().and_then(|stored| stored.expires),
+    }
 }

@@ -8,6 +8,7 @@ use super::super::check::Defect;
 use super::super::error::OpenError;
 use super::super::recovery::RecoveryReport;
 use super::super::segments::Segment;
+use super::super::system::{self, SYSTEM_NAME};
 use super::super::tail::{TailStart, scan_tail};
 use super::batches::{cut_torn_end, drop_given_up, incomplete};
 use super::kind_of;
@@ -21,7 +22,7 @@ use crate::format::manifest::{FILE_NAME, SegmentState, State};
 use crate::format::record::{Kind, Record};
 use crate::format::salvage::{Mend, Piece};
 use crate::format::segment::{SegmentHeader, SegmentKind, StoreId, file_name};
-use crate::limits::COLLECTIONS_MAX;
+use crate::limits::{COLLECTIONS_MAX, SYSTEM_COLLECTION};
 use crate::vfs::{IoError, OpenMode, Vfs};
 
 /// A new segment with what is whole of a damaged one.
@@ -227,7 +228,16 @@ impl Draft<'_> {
     }
 
     fn name(&self, id: u32) -> String {
-        self.names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
+        match self.names.get(&id) {
+            None if id == SYSTEM_COLLECTION => SYSTEM_NAME.to_owned(),
+            None => format!("#{id}"),
+            Some(name) => name.clone(),
+        }
+    }
+
+    /// What a record of the engine's own is.
+    fn system(&self, id: u32, key: Option<&[u8]>) -> Option<String> {
+        system::describe(id, key, None, |id| self.name(id))
     }
 
     /// Reports what is lost, what is unsure, and which batches are not whole.
@@ -251,12 +261,15 @@ impl Draft<'_> {
     fn with_collection(&self, mut defect: Defect, segments: &[Found]) -> Defect {
         let found = segments.iter().find(|found| found.path == defect.file);
         let pieces = found.map_or(&[][..], |found| &found.pieces);
-        defect.collection = pieces.iter().find_map(|piece| match piece {
-            Piece::Bad { hint, .. } if hint.offset == defect.offset => {
-                Some(self.name(hint.collection))
+        for piece in pieces {
+            if let Piece::Bad { hint, key, .. } = piece
+                && hint.offset == defect.offset
+            {
+                defect.collection = Some(self.name(hint.collection));
+                defect.system = self.system(hint.collection, key.as_deref());
+                break;
             }
-            _ => None,
-        });
+        }
         defect
     }
 
@@ -275,6 +288,7 @@ impl Draft<'_> {
         for piece in &found.pieces {
             match piece {
                 Piece::Bad { hint, key, is_key_sure } => {
+                    let system = self.system(hint.collection, key.as_deref());
                     let key = match key {
                         Some(key) if *is_key_sure => LostKey::Sure(key.clone()),
                         Some(key) => LostKey::Unsure(key.clone()),
@@ -285,6 +299,7 @@ impl Draft<'_> {
                         kind: kind_of(hint.kind),
                         collection: self.name(hint.collection),
                         key,
+                        system,
                         after: After::Unknown,
                         file: found.path.clone(),
                         offset: hint.offset,
@@ -308,6 +323,7 @@ impl Draft<'_> {
                 seqno: hint.seqno,
                 collection: self.name(hint.collection),
                 key: key.clone(),
+                system: self.system(hint.collection, Some(key)),
                 what: "kept from among damaged records, its number may be another".to_owned(),
             });
         }

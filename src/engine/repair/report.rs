@@ -115,7 +115,7 @@ pub enum RecordKind {
 
 impl fmt::Display for RecordKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             RecordKind::Put => "put",
             RecordKind::Delete => "delete",
             RecordKind::Clear => "clear",
@@ -160,10 +160,12 @@ pub struct LostRecord {
     pub seqno: u64,
     /// What it did.
     pub kind: RecordKind,
-    /// The name of its collection; `#` and the id if that is lost.
+    /// The name of its collection; `#` and the id if that is lost; `(engine)` for the engine's own.
     pub collection: String,
     /// Its key.
     pub key: LostKey,
+    /// What it is, in words, if it is one of the engine's own: a durable snapshot, say.
+    pub system: Option<String>,
     /// What a reader finds now.
     pub after: After,
     /// The file in which it stood.
@@ -192,10 +194,12 @@ pub struct LostRange {
 pub struct UnsureRecord {
     /// The sequence number that it has now.
     pub seqno: u64,
-    /// The name of its collection; `#` and the id if that is lost.
+    /// The name of its collection; `#` and the id if that is lost; `(engine)` for the engine's own.
     pub collection: String,
     /// Its key.
     pub key: Vec<u8>,
+    /// What it is, in words, if it is one of the engine's own.
+    pub system: Option<String>,
     /// Why it is unsure.
     pub what: String,
 }
@@ -325,7 +329,11 @@ impl fmt::Display for LostRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, seqno) = (self.kind, self.seqno);
         write!(f, "sequence number {seqno}, a {kind}")?;
+        if let Some(system) = &self.system {
+            write!(f, " of {system}")?;
+        }
         match &self.key {
+            _ if self.system.is_some() => {}
             LostKey::Sure(key) => write!(f, " of key {}", shown(key))?,
             LostKey::Unsure(key) => {
                 write!(f, " of a key that may be damaged, {}", shown(key))?;
@@ -335,8 +343,10 @@ impl fmt::Display for LostRecord {
             }
             LostKey::Unknown => {}
         }
-        let (name, file) = (self.collection.escape_debug(), self.file.display());
-        write!(f, ", collection \"{name}\", {file} at byte {}", self.offset)?;
+        if self.system.is_none() {
+            write!(f, ", collection \"{}\"", self.collection.escape_debug())?;
+        }
+        write!(f, ", {} at byte {}", self.file.display(), self.offset)?;
         match self.after {
             After::Same => write!(f, "; the key was written again later, nothing is missing"),
             After::Absent => write!(f, "; the key is not there now"),
@@ -370,6 +380,9 @@ impl fmt::Display for UnsureRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key, name) = (shown(&self.key), self.collection.escape_debug());
         let seqno = self.seqno;
+        if let Some(system) = &self.system {
+            return write!(f, "sequence number {seqno}, {system}: {}", self.what);
+        }
         write!(f, "sequence number {seqno}, key {key}, collection \"{name}\": {}", self.what)
     }
 }
