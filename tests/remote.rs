@@ -229,6 +229,83 @@ fn places_of_other_stores_are_refused() {
     assert!(refused.contains("object_store/aws"), "{refused}");
 }
 
+/// Goal: what comes back from the backup of a snapshot is what the snapshot holds, and the store is
+/// as it was. Method: to a new place and to one with an earlier backup, after overwrites, deletes
+/// and a compaction that moved what the snapshot needs.
+#[test]
+fn a_snapshot_goes_to_an_object_store() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = temp.path().join("store");
+    let places = [
+        Remote::open(&url(&temp.path().join("objects"))).unwrap(),
+        Remote::new(Arc::new(InMemory::new()), "prefix").unwrap(),
+    ];
+    let db = open(&store);
+    write(&db, 0..3000, 200);
+    places[0].backup(&db, BackupOptions::new()).unwrap();
+    let snapshot = db.persist().unwrap();
+    let then = contents(&store);
+    write(&db, 1000..4000, 100);
+    assert!((0..500u32).all(|key| db.delete("c", &key.to_le_bytes()).unwrap()));
+    db.compact_now().unwrap();
+    db.sync().unwrap();
+    let (now, files) = (contents(&store), fs::read_dir(&store).unwrap().count());
+    for (i, remote) in places.iter().enumerate() {
+        let missing = remote.backup_snapshot(&db, snapshot.id + 7, BackupOptions::new());
+        let missing = missing.unwrap_err();
+        assert!(missing.to_string().contains("snapshot"), "{missing}");
+        let options = BackupOptions::new().verify(true);
+        let report = remote.backup_snapshot(&db, snapshot.id, options).unwrap();
+        assert_eq!(report.seqno, snapshot.seqno);
+        let dir = temp.path().join(format!("restored-{i}"));
+        remote.restore(&dir, BackupOptions::new()).unwrap();
+        assert!(contents(&dir) == then, "place {i}");
+        let ids: Vec<u64> = open(&dir).snapshots().iter().map(|s| s.id).collect();
+        assert_eq!(ids, [snapshot.id], "place {i}");
+        // It goes its own way from there.
+        let refused = remote.backup(&db, BackupOptions::new()).unwrap_err();
+        assert!(matches!(refused, RemoteError::Diverged { .. }), "{refused}");
+    }
+    assert_eq!(fs::read_dir(&store).unwrap().count(), files, "nothing is left beside the store");
+    assert!(contents(&store) == now);
+    assert!(db.check().unwrap().is_ok());
+}
+
+/// Goal: a backup that is to be verified is read again, the objects too that were there already.
+/// Method: an object that the next backup keeps is damaged, in its bytes and in its length.
+#[test]
+fn a_verified_backup_is_read_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let place = temp.path().join("objects");
+    let remote = Remote::open(&url(&place)).unwrap();
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..2000, 200);
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let sum = Arc::clone(&told);
+    let options = BackupOptions::new().verify(true).progress(move |done| {
+        if done.is_verifying {
+            sum.fetch_max(done.bytes_done, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    let report = remote.backup(&db, options).unwrap();
+    let bytes = report.bytes_copied;
+    assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), bytes, "all of it is read");
+    let object = objects(&place).remove(1);
+    let whole = fs::read(&object).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    fs::write(&object, &flipped).unwrap();
+    let unseen = remote.backup(&db, BackupOptions::new()).unwrap();
+    assert!(unseen.segments_kept > 2, "{unseen:?}");
+    let found = remote.backup(&db, BackupOptions::new().verify(true)).unwrap_err();
+    let RemoteError::Damaged { object: named, .. } = found else { panic!("{found}") };
+    assert!(named.ends_with(object.file_name().unwrap().to_str().unwrap()), "{named}");
+    // One of another length is written again, and found right then.
+    fs::write(&object, &whole[1..]).unwrap();
+    remote.backup(&db, BackupOptions::new().verify(true)).unwrap();
+    assert!(fs::read(&object).unwrap() == whole);
+}
+
 /// Goal: what is no backup is not written into, and nothing of others is ever removed. Method: one
 /// foreign thing at a time where the first backup would go; then some beside a backup.
 #[test]
@@ -309,6 +386,19 @@ fn the_program_takes_addresses() {
     assert!(said.contains("ok: verified"), "{said}");
     assert!(contents(&temp.path().join("restored")) == contents(&temp.path().join("store")));
     run(&["restore", &url, "restored"], 2);
+    let db = open(&temp.path().join("store"));
+    let snapshot = db.persist().unwrap();
+    let then = contents(&temp.path().join("store"));
+    write(&db, 0..500, 100);
+    db.close().unwrap();
+    let of_snapshot = format!("file://{}", temp.path().join("of-snapshot").display());
+    let id = snapshot.id.to_string();
+    let said = run(&["backup", "store", &of_snapshot, "--snapshot", &id, "--verify"], 0);
+    assert!(said.contains(&format!("sequence number {}", snapshot.seqno)), "{said}");
+    run(&["restore", &of_snapshot, "of-snapshot-restored"], 0);
+    assert!(contents(&temp.path().join("of-snapshot-restored")) == then);
+    run(&["backup", "store", &url, "--snapshot", "77"], 2);
+    run(&["backup", "store", &url, "--verify"], 0);
     run(&["restore", "memory:///", "other"], 2);
     run(&["backup", "store", "nonsense://"], 2);
 }

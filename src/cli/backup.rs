@@ -23,7 +23,8 @@ pub(super) struct Args {
     /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now
     #[arg(long, value_name = "ID")]
     snapshot: Option<u64>,
-    /// Open the finished backup and verify every byte of it
+    /// Open the finished backup and verify every byte of it; one at an address is read again and
+    /// compared with its checksums
     #[arg(long)]
     verify: bool,
 }
@@ -31,11 +32,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let report = match address(&args.target) {
         Some(url) => {
-            if args.verify || args.snapshot.is_some() {
-                let what = "--verify and --snapshot need a directory for a target";
-                return Err(Failure::new(what));
-            }
-            upload(&open_read_only(&args.store.dir)?, url)?
+            let options = options_with_bar().verify(args.verify);
+            upload(&open_read_only(&args.store.dir)?, url, args.snapshot, options)?
         }
         None => {
             let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
@@ -60,12 +58,21 @@ pub(super) fn address(target: &Path) -> Option<&str> {
 }
 
 #[cfg(feature = "object-store")]
-fn upload(db: &Db, url: &str) -> Result<BackupReport, Failure> {
-    Ok(crate::remote::Remote::open(url)?.backup(db, options_with_bar())?)
+fn upload(
+    db: &Db,
+    url: &str,
+    snapshot: Option<u64>,
+    options: BackupOptions,
+) -> Result<BackupReport, Failure> {
+    let remote = crate::remote::Remote::open(url)?;
+    Ok(match snapshot {
+        Some(id) => remote.backup_snapshot(db, id, options)?,
+        None => remote.backup(db, options)?,
+    })
 }
 
 #[cfg(not(feature = "object-store"))]
-fn upload(_: &Db, url: &str) -> Result<BackupReport, Failure> {
+fn upload(_: &Db, url: &str, _: Option<u64>, _: BackupOptions) -> Result<BackupReport, Failure> {
     Err(no_object_store(url))
 }
 

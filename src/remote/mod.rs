@@ -32,6 +32,7 @@ mod catalog;
 mod download;
 mod error;
 mod upload;
+mod verify;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -142,13 +143,39 @@ impl Remote {
     /// # Errors
     ///
     /// See [`RemoteError`]: until the call has returned `Ok`, the earlier backup stands, or this
-    /// one is there whole. A place that holds no backup must be empty.
+    /// one is there whole, if it is not found damaged when it is verified. A place that holds no
+    /// backup must be empty.
     pub fn backup(&self, db: &Db, options: BackupOptions) -> Result<BackupReport, RemoteError> {
         if let Some(dir) = &self.dir {
             db.refuse_within(dir)?;
         }
         let frozen = db.freeze()?;
         run(|| upload::upload(self, &frozen, &options))
+    }
+
+    /// As [`Remote::backup`], of the durable snapshot `id`: what is restored from it opens with the
+    /// state of that snapshot. The sequence number in the report is the snapshot's. Needs memory
+    /// for the end of the log and for what was changed since the snapshot.
+    ///
+    /// The place must be new, or hold an earlier backup made by [`Remote::backup`]; what this
+    /// leaves there goes its own way, and is no place for another backup of the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Remote::backup`], and [`BackupError::Snapshot`](crate::BackupError::Snapshot).
+    pub fn backup_snapshot(
+        &self,
+        db: &Db,
+        id: u64,
+        options: BackupOptions,
+    ) -> Result<BackupReport, RemoteError> {
+        if let Some(dir) = &self.dir {
+            db.refuse_within(dir)?;
+        }
+        let staged = db.stage_snapshot(id)?;
+        let mut report = run(|| upload::upload(self, &staged.frozen, &options))?;
+        report.seqno = staged.seqno;
+        Ok(report)
     }
 
     /// Makes a store in `dir` out of the backup; each segment is verified as it comes. There may be

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use super::catalog::{Catalog, Entry, is_object_name};
+use super::verify::verify;
 use super::{PART_LEN, Remote, RemoteError};
 use crate::engine::{BackupOptions, BackupProgress, BackupReport, Frozen, FrozenSegment};
 
@@ -59,6 +60,9 @@ pub(super) async fn upload(
         let path = remote.segments_path().join(name.as_str());
         // What cannot be removed is removed by the next backup.
         report.files_removed += u64::from(remote.store.delete(&path).await.is_ok());
+    }
+    if options.is_verified() {
+        verify(remote, &catalog, options).await?;
     }
     Ok(report)
 }

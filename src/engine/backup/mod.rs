@@ -49,6 +49,8 @@ mod frozen;
 #[cfg(feature = "object-store")]
 mod receive;
 mod snapshot;
+#[cfg(feature = "object-store")]
+mod staged;
 mod target;
 pub(super) mod unfinished;
 
@@ -128,7 +130,8 @@ impl BackupOptions {
         self
     }
 
-    /// Opens the finished backup for reading and verifies every byte of it. Default: false.
+    /// Opens the finished backup for reading and verifies every byte of it; one in an object store
+    /// is read again and compared with its checksums. Default: false.
     pub fn verify(mut self, yes: bool) -> Self {
         self.verify = yes;
         self
@@ -138,6 +141,12 @@ impl BackupOptions {
     pub fn progress(mut self, call: impl Fn(&BackupProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(call));
         self
+    }
+
+    /// True if the finished backup is to be read again.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verify
     }
 
     /// Tells the progress.
@@ -167,7 +176,7 @@ impl Core {
         self.refuse_within(dir)?;
         let target = Target::lock(&*self.options.vfs, dir, &self.store_id)?;
         let frozen = self.freeze()?;
-        self.backup_frozen(dir, target, frozen, options, false)
+        self.backup_frozen(target, &frozen, options, false)
     }
 
     /// Refuses a target that is the store's own directory or lies in it.
@@ -179,19 +188,18 @@ impl Core {
         Ok(())
     }
 
-    /// Makes the store in `dir` what was `frozen`; one that must not be opened yet, if more
+    /// Makes the store in the target what was `frozen`; one that must not be opened yet, if more
     /// `is_to_come`.
     fn backup_frozen(
         &self,
-        dir: &Path,
         target: Target<'_>,
-        frozen: frozen::Frozen,
+        frozen: &frozen::Frozen,
         options: &BackupOptions,
         is_to_come: bool,
     ) -> Result<BackupReport, BackupError> {
-        let vfs = &*self.options.vfs;
+        let (vfs, dir) = (target.vfs, target.dir);
         unfinished::begin_anew(&target, frozen.store)?;
-        let plan = target.examine(&frozen, options)?;
+        let plan = target.examine(frozen, options)?;
         if is_to_come {
             unfinished::mark(vfs, dir)?;
         } else if unfinished::is_marked(vfs, dir)? {
@@ -203,10 +211,10 @@ impl Core {
         bring::remove_if_there(vfs, &dir.join(checkpoint::FILE_NAME))?;
         bring::bring(vfs, dir, &plan, options, &mut report)?;
         if planted!(LeftoversGoFirst) {
-            target.remove_leftovers(&frozen)?;
+            target.remove_leftovers(frozen)?;
         }
         ManifestFile::create(vfs, dir, &frozen.store, frozen.state.clone())?;
-        report.files_removed = target.remove_leftovers(&frozen)?;
+        report.files_removed = target.remove_leftovers(frozen)?;
         drop(target);
         if options.verify {
             self.verify_backup(dir, options)?;

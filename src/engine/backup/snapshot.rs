@@ -7,12 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::frozen::Frozen;
 use super::target::Target;
 use super::{BackupError, BackupOptions, BackupReport, unfinished};
 use crate::engine::core::Core;
 use crate::engine::db::Db;
 use crate::engine::error::SnapshotError;
 use crate::engine::options::{CompactionOptions, Options};
+use crate::vfs::Vfs;
 
 impl Db {
     /// Makes the store in `dir` a backup of the durable snapshot `id`: it opens with the state of
@@ -50,24 +52,17 @@ impl Db {
         options: BackupOptions,
     ) -> Result<BackupReport, BackupError> {
         let dir = dir.as_ref();
-        let core = self.core();
-        let mut report = core.backup_with_snapshot(dir, id, &options.clone().verify(false))?;
-        let source = self.options();
-        let mut target = Options::new()
-            .time(core.clock.now())
-            .vfs(Arc::clone(&source.vfs))
+        let (core, source) = (self.core(), self.options());
+        let vfs = Arc::clone(&source.vfs);
+        core.refuse_within(dir)?;
+        let first = options.clone().verify(false);
+        let (mut report, frozen) = core.backup_with_snapshot(&*vfs, dir, id, &first)?;
+        drop(frozen);
+        let target = Options::new()
             .segment_len(source.segment_len)
             .inline_maintenance(source.inline_maintenance)
-            .compaction(CompactionOptions::manual())
-            .create(false);
-        target.is_finishing = true;
-        let target = target.open(dir)?;
-        let seqno = target.snapshots().iter().find(|s| s.id == id).map_or(0, |s| s.seqno);
-        let rollback = target.rollback_to(id)?;
-        target.drop_snapshot(rollback.undo.id)?;
-        report.seqno = seqno;
-        target.close().map_err(SnapshotError::Write)?;
-        unfinished::unmark(&*source.vfs, dir)?;
+            .vfs(vfs);
+        report.seqno = core.finish_snapshot(dir, id, target)?;
         if options.verify {
             self.verify_backup(dir, &options)?;
         }
@@ -76,20 +71,42 @@ impl Db {
 }
 
 impl Core {
-    /// A backup of now, in which the durable snapshot `id` is.
-    fn backup_with_snapshot(
+    /// A backup of now, in which the durable snapshot `id` is; not to be opened yet. While what was
+    /// frozen for it lives, the files that it was made from stay.
+    pub(super) fn backup_with_snapshot(
         &self,
+        vfs: &dyn Vfs,
         dir: &Path,
         id: u64,
         options: &BackupOptions,
-    ) -> Result<BackupReport, BackupError> {
+    ) -> Result<(BackupReport, Frozen), BackupError> {
         // Whoever drops snapshots holds this lock until that is in the log.
         let none_is_dropped = self.snapshots.next.lock();
         self.snapshot_info(id)?;
-        self.refuse_within(dir)?;
-        let target = Target::lock(&*self.options.vfs, dir, &self.store_id)?;
+        let target = Target::lock(vfs, dir, &self.store_id)?;
         let frozen = self.freeze()?;
         drop(none_is_dropped);
-        self.backup_frozen(dir, target, frozen, options, true)
+        let report = self.backup_frozen(target, &frozen, options, true)?;
+        Ok((report, frozen))
+    }
+
+    /// Makes of the backup in `dir` what the snapshot `id` holds; returns its sequence number.
+    pub(super) fn finish_snapshot(
+        &self,
+        dir: &Path,
+        id: u64,
+        options: Options,
+    ) -> Result<u64, BackupError> {
+        let vfs = Arc::clone(&options.vfs);
+        let compaction = CompactionOptions::manual();
+        let mut options = options.time(self.clock.now()).compaction(compaction).create(false);
+        options.is_finishing = true;
+        let target = options.open(dir)?;
+        let seqno = target.snapshots().iter().find(|s| s.id == id).map_or(0, |s| s.seqno);
+        let rollback = target.rollback_to(id)?;
+        target.drop_snapshot(rollback.undo.id)?;
+        target.close().map_err(SnapshotError::Write)?;
+        unfinished::unmark(&*vfs, dir)?;
+        Ok(seqno)
     }
 }

@@ -1,0 +1,50 @@
+//! Reads a backup again as it stands in the object store.
+
+use object_store::ObjectStoreExt;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::catalog::Catalog;
+use super::upload::find_catalog;
+use super::{PART_LEN, Remote, RemoteError};
+use crate::engine::{BackupOptions, BackupProgress};
+
+/// Compares every object of the backup with `wanted`, which was written: all bytes are read.
+pub(super) async fn verify(
+    remote: &Remote,
+    wanted: &Catalog,
+    options: &BackupOptions,
+) -> Result<(), RemoteError> {
+    if find_catalog(remote).await?.as_ref() != Some(wanted) {
+        let object = remote.catalog_path().to_string();
+        return Err(RemoteError::Damaged { object, what: "it is not what was written".to_owned() });
+    }
+    let bytes_total = wanted.segments.iter().map(|entry| entry.len).sum();
+    let mut progress =
+        BackupProgress { bytes_total, is_verifying: true, ..BackupProgress::default() };
+    for entry in &wanted.segments {
+        let path = remote.segments_path().join(entry.object_name());
+        let damaged = |what| RemoteError::Damaged { object: path.to_string(), what };
+        let head = remote.store.head(&path).await.map_err(RemoteError::of("look at", &path))?;
+        if head.size != entry.len {
+            return Err(damaged(format!("{} bytes, expected {}", head.size, entry.len)));
+        }
+        let mut hasher = Xxh3Default::new();
+        let mut at = 0;
+        while at < entry.len {
+            let end = (at + PART_LEN).min(entry.len);
+            let got = remote.store.get_range(&path, at..end).await;
+            let part = got.map_err(RemoteError::of("read", &path))?;
+            if part.len() as u64 != end - at {
+                return Err(damaged(format!("it ends at byte {}", at + part.len() as u64)));
+            }
+            hasher.update(&part);
+            progress.bytes_done += end - at;
+            options.tell(&progress);
+            at = end;
+        }
+        if hasher.digest128() != entry.checksum {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+    }
+    Ok(())
+}
