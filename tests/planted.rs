@@ -395,8 +395,17 @@ fn failing_syncs(round: Round) -> Result<(), Violation> {
     }
 }
 
+/// A power cut after a compaction of what was just overwritten.
+fn unsynced_overwrites(round: Round) -> Result<(), Violation> {
+    match round.is_first().then(compacting::before_the_overwrites_are_durable) {
+        None | Some(None) => Ok(()),
+        Some(Some(key)) => Err(Violation(format!("compaction has lost key {key}"))),
+    }
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 22] = [
+const PROBES: [Probe; 23] = [
+    ("unsynced overwrites", unsynced_overwrites),
     ("failing syncs in compactions", failing_syncs),
     ("others in the directory", sharing),
     ("swings", swings),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use siltstone::testing::{CallKind, Fault, FaultPlan, SimVfs};
+use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, SimVfs};
 use siltstone::{CompactionOptions, Db, Options};
 
 fn open(sim: &SimVfs, compaction: CompactionOptions) -> Db {
@@ -77,4 +77,23 @@ pub(crate) fn with_failing_syncs() -> Option<u64> {
         }
     }
     panic!("compaction makes no end of syncs")
+}
+
+/// Compacts away what was overwritten by records that were not synced, and cuts the power. Returns
+/// a key that is lost, if one is.
+pub(crate) fn before_the_overwrites_are_durable() -> Option<u32> {
+    let sim = SimVfs::new();
+    let db = open(&sim, CompactionOptions::manual());
+    (0..30).for_each(|key| put(&db, key));
+    db.sync().unwrap();
+    (0..5).for_each(|key| put(&db, key));
+    let report = db.compact_now().unwrap();
+    assert!(report.segments_in > 0, "{report:?}");
+    let done = sim.mark();
+    let options = CrashOptions { subsets_max: 6, samples: 16, ..CrashOptions::default() };
+    let states = sim.crash_states(&options).filter(|state| state.point.cut >= done);
+    states.take(200).find_map(|state| {
+        let db = open(&state.disk(), CompactionOptions::manual());
+        (0..30u32).find(|key| db.get("c", &key.to_le_bytes()).unwrap().is_none())
+    })
 }
