@@ -271,6 +271,30 @@ mod tests {
     }
 
     #[test]
+    fn a_full_device_keeps_room_for_any_one_segment() {
+        let mut segments = vec![segment(1, 200), segment(2, 900), segment(3, 0)];
+        let of = |id| copy_len(&segments, &Plan { inputs: vec![id], reason: Reason::Space });
+        assert!((200..1000).contains(&of(1)), "{}", of(1));
+        assert!((900..2000).contains(&of(2)), "{}", of(2));
+        assert_eq!(of(3), 0);
+        assert_eq!(room_for_a_step(&segments, &POLICY), of(2));
+        // A record of many segments' length goes as a whole: no room is kept for its copy.
+        segments.push(SegmentCounts { bytes: 90_000, ..segment(4, 90_000) });
+        assert_eq!(room_for_a_step(&segments, &POLICY), 2 * POLICY.segment_len);
+        segments[3].is_damaged = true;
+        assert!(room_for_a_step(&segments, &POLICY) < 2 * POLICY.segment_len);
+    }
+
+    #[test]
+    fn on_a_full_device_the_segment_goes_that_takes_the_least() {
+        let segments = [segment(1, 950), segment(2, 400), segment(3, 300)];
+        let is_worth_it = |s: &SegmentCounts| is_worth_room(s, &segments, &POLICY);
+        assert_eq!(shortest(&segments, is_worth_it), Some(3));
+        assert_eq!(shortest(&segments, |s| s.id < 3 && is_worth_it(s)), Some(2));
+        assert_eq!(shortest(&segments, |s| s.id < 2 && is_worth_it(s)), None);
+    }
+
+    #[test]
     fn what_snapshots_need_is_no_gain() {
         let pinned = |id| SegmentCounts { pinned: 800, ..segment(id, 200) };
         assert_eq!(choose(&[pinned(1), pinned(2)], 0, &POLICY), None);
