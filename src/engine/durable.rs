@@ -150,6 +150,11 @@ impl Core {
         self.snapshots.list.lock().values().map(|(info, _)| info.clone()).collect()
     }
 
+    /// The durable snapshot that was recorded last.
+    fn newest_snapshot(&self) -> Option<SnapshotInfo> {
+        self.snapshots.list.lock().values().next_back().map(|(info, _)| info.clone())
+    }
+
     /// The snapshot with this number.
     pub(super) fn snapshot_info(&self, id: u64) -> Result<SnapshotInfo, SnapshotError> {
         let list = self.snapshots.list.lock();
@@ -178,7 +183,7 @@ impl Core {
         let time = self.push_time(batch)?;
         if batch.is_empty()
             && options == PersistOptions::default()
-            && let Some(newest) = self.snapshot_list().pop()
+            && let Some(newest) = self.newest_snapshot()
             // Its record is the last one of the log, since this open or an earlier one.
             && self.log.lock().next_seqno == newest.seqno + 1
         {
