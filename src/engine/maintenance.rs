@@ -36,9 +36,8 @@ use super::commit::END_RESERVE;
 
 /// Length of the first segments of a young store: a small store stays small.
 pub(super) const YOUNG_SEGMENT_LEN: u64 = 4 << 20;
-/// One part in so many of a segment is for what is urgent, within these limits in bytes.
+/// One part in so many of a segment is for what is urgent, but not more than so many bytes.
 const URGENT_SHARE: u64 = 16;
-const URGENT_LEN_MIN: u64 = 512;
 const URGENT_LEN_MAX: u64 = 64 << 10;
 /// Where there is no room for a segment of the usual length, one part in so many of it will do.
 const SHORT_SHARE: u64 = 16;
@@ -70,22 +69,29 @@ impl Core {
         };
         // Deletions and the engine's own records may use a part of each segment that puts leave
         // alone when no new segment can be had: on a full device, deleting is what helps.
-        let just_enough = log.offset + need + kept_for_urgent(is_urgent, log.capacity);
+        let just_enough = log.offset + need + self.kept_for_urgent(is_urgent);
         if just_enough <= log.capacity {
             return Ok(());
         }
         let usual = self.usual_segment_len();
-        if just_enough <= usual {
-            let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN).min(usual);
+        let end = log.offset + need;
+        if log.capacity < usual && end <= usual {
+            let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN);
             let some = just_enough + usual / SHORT_SHARE;
             log.capacity = as_long_as_fits([target, some.min(target), just_enough], |len| {
-                let len = len.max(just_enough);
+                let len = len.min(usual).max(end);
                 self.leave_room_unless(is_urgent, len - log.capacity)?;
                 self.extend_active(&active, len).map(|()| len)
             })?;
             return Ok(());
         }
         self.rotate_for(log, need, is_urgent)
+    }
+
+    /// Bytes at the end of a segment that only what `is_urgent` may take.
+    fn kept_for_urgent(&self, is_urgent: bool) -> u64 {
+        let kept = (self.options.segment_len / URGENT_SHARE).min(URGENT_LEN_MAX);
+        if is_urgent { 0 } else { kept }
     }
 
     /// As [`Core::leave_room`], but for what `is_urgent`.
@@ -122,11 +128,12 @@ impl Core {
     ) -> Result<(), WriteError> {
         let (next, capacity) = {
             let mut prepared = self.prepared.lock();
-            let len = SEGMENT_HEADER_LEN + need + kept_for_urgent(is_urgent, need);
+            let len = SEGMENT_HEADER_LEN + need;
+            let just_enough = len + self.kept_for_urgent(is_urgent);
             if prepared.is_none() {
                 let usual = self.new_segment_len(log);
                 let short = usual / SHORT_SHARE;
-                *prepared = Some(as_long_as_fits([usual, short, len], |l| {
+                *prepared = Some(as_long_as_fits([usual, short, just_enough], |l| {
                     self.leave_room_unless(is_urgent, l.max(len))?;
                     self.create_segment(l.max(len))
                 })?);
@@ -391,11 +398,6 @@ impl Core {
             ReadMode::Pread => None,
         }
     }
-}
-
-/// Bytes at the end of a segment of `len` that are for what `is_urgent`.
-fn kept_for_urgent(is_urgent: bool, len: u64) -> u64 {
-    if is_urgent { 0 } else { (len / URGENT_SHARE).clamp(URGENT_LEN_MIN, URGENT_LEN_MAX) }
 }
 
 /// Does `take` with the first length of which there is room for.
