@@ -263,12 +263,12 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
     /// that it is given, or nothing if it fails. That context sees its own changes; nobody else
     /// sees any before the end. Buffered: [`StorageContext::persist`] makes it durable.
     ///
-    /// Other changes of the stores wait meanwhile. `change` may read from this context, which shows
-    /// what was before; to change it there, instead of in the one it is given, is refused. Memory
-    /// holds what is changed, encoded. What is kept of the
-    /// given context beyond the call leads nowhere. Vectors that are queried inside are read anew,
-    /// since they may not be those outside. Stores that the caller gave are as they are outside:
-    /// what is changed in them is changed at once. Which vector stores the caller gave
+    /// Other changes of the stores wait meanwhile; reads do not. `change` may read from this
+    /// context, which shows what was before, and may wait for others who do; to change it there,
+    /// instead of in the one it is given, is refused. Memory holds what is changed, encoded. What
+    /// is kept of the given context beyond the call leads nowhere. Vectors that are queried inside
+    /// are read anew, since they may not be those outside. Stores that the caller gave are as they
+    /// are outside: what is changed in them is changed at once. Which vector stores the caller gave
     /// ([`StorageContext::add_vector_store`]) is part of the transaction.
     ///
     /// ```
@@ -323,7 +323,7 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
             writer,
         };
         let done = change(&inside)?;
-        staged.commit(Durability::Buffered)?;
+        self.writer.lock().write(|| staged.commit(Durability::Buffered))?;
         self.vectors.adopt(&inside.vectors);
         Ok(done)
     }

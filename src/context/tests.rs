@@ -1,3 +1,6 @@
+#[cfg(feature = "testing")]
+mod readers;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +12,8 @@ use crate::model::{ChatMessage, LabelledNode, MessageRole, Node};
 use crate::stores::{
     AddOptions, IndexStruct, MessageStatus, StructKind, StructMethods, VectorQuery,
 };
+#[cfg(feature = "testing")]
+use crate::testing::Rng;
 use crate::transfer::FileNames;
 use crate::vfs::mem::MemVfs;
 use crate::vfs::{OpenMode, Vfs};

@@ -10,7 +10,7 @@ use crate::kv::{KvError, KvStore, Staged, WriterLock};
 #[derive(Clone)]
 pub(crate) struct Writer {
     kv: Arc<dyn KvStore>,
-    /// Held while records are read and changed; never while anything waits for the device.
+    /// Held while records are changed; never while anything waits for the device.
     lock: WriterLock,
 }
 
@@ -30,8 +30,8 @@ impl Writer {
         &self.lock
     }
 
-    /// Runs `read` while nothing is changed, so that records which it reads one after another fit
-    /// together.
+    /// Runs `read` while no change is written, so that records which it reads one after another
+    /// fit together. A change that is not done is neither seen nor waited for.
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&dyn KvStore) -> Result<T, StoreError>,
@@ -64,7 +64,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let staged = Staged::new(self.kv.clone());
         let done = change(&staged)?;
-        staged.commit(Durability::Buffered)?;
+        self.lock.write(|| staged.commit(Durability::Buffered))?;
         Ok(done)
     }
 }

@@ -192,7 +192,7 @@ impl DocumentBatch {
             }
             let used = txn.finish(&mut self.kv)?;
             if !self.kv.is_empty() {
-                kv.write(self.kv, Durability::Buffered)?;
+                self.store.write(|| kv.write(self.kv, Durability::Buffered))?;
             }
             *numbers = Some(used);
             Ok(found)

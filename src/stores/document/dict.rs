@@ -92,7 +92,7 @@ impl DocumentStore {
             }
             txn.renew_counter();
             let used = txn.finish(&mut batch)?;
-            kv.write(batch, Durability::Buffered)?;
+            self.write(|| kv.write(batch, Durability::Buffered))?;
             *numbers = Some(used);
             Ok(())
         })

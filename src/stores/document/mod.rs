@@ -259,6 +259,12 @@ impl DocumentStore {
         })?
     }
 
+    /// Runs `write`, which writes the batch of a change, while nobody reads several records of this
+    /// store. Requires: within a change.
+    pub(crate) fn write<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.inner.lock.write(write)
+    }
+
     /// The key-value store below.
     pub(crate) fn kv(&self) -> &Arc<dyn KvStore> {
         &self.inner.kv

@@ -158,9 +158,10 @@ impl DocumentStore {
             }
             _ => {}
         }
-        // Several records: read them while nobody changes them, so that they fit together.
+        // Several records: read them while no change is written, so that they fit together. The
+        // known numbers are left alone, whoever changes the store holds them until it has written.
         self.inner.lock.read(|| {
-            let mut txn = Txn::new(&*self.inner.kv, names, *self.inner.numbers.lock())?;
+            let mut txn = Txn::new(&*self.inner.kv, names, None)?;
             let Some(ref_doc) = txn.take_ref_doc(id)? else { return Ok(None) };
             let node_ids = txn.node_ids(id, &ref_doc)?;
             Ok(Some(RefDocInfo { node_ids, metadata: ref_doc.metadata }))

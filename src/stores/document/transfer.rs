@@ -37,7 +37,7 @@ impl DocumentStore {
             for name in [&names.data, &names.metadata, &names.ref_docs, &names.chunks] {
                 batch.clear(name)?;
             }
-            kv.write(batch, Durability::Buffered)?;
+            self.write(|| kv.write(batch, Durability::Buffered))?;
             *numbers = None;
             Ok(())
         })
@@ -56,7 +56,7 @@ impl DocumentStore {
                 true => Ok(()),
                 false => batch.delete(&names.data, key),
             })?;
-            kv.write(batch, Durability::Buffered)?;
+            self.write(|| kv.write(batch, Durability::Buffered))?;
             *numbers = None;
             Ok(())
         })
@@ -138,7 +138,7 @@ impl DocumentStore {
             change(&mut txn)?;
             let mut batch = KvBatch::new();
             let used = txn.finish(&mut batch)?;
-            kv.write(batch, Durability::Buffered)?;
+            self.write(|| kv.write(batch, Durability::Buffered))?;
             *numbers = Some(used);
             Ok(())
         })

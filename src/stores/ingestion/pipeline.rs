@@ -248,10 +248,10 @@ impl IngestionPipeline {
         vector_store.writer().alone(|| {
             docstore.alone(|| {
                 let staged = Arc::new(Staged::new(kv.clone()));
-                let docstore = docstore.over(staged.clone());
+                let documents = docstore.over(staged.clone());
                 let vectors = VectorStore::with_namespace(staged.clone(), vector_store.namespace());
-                outcome.write(Some(&docstore), Some(&vectors))?;
-                staged.commit(Durability::Buffered)?;
+                outcome.write(Some(&documents), Some(&vectors))?;
+                docstore.write(|| staged.commit(Durability::Buffered))?;
                 Ok(())
             })
         })??

@@ -236,12 +236,12 @@ impl PropertyGraphStore {
         })
     }
 
-    /// Runs `read` while nothing is changed.
+    /// Runs `read` while no change is written.
     fn read<T>(
         &self,
         read: impl FnOnce(View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.writer.change(|kv| read(View { kv, names: &self.names }))
+        self.writer.read(|kv| read(View { kv, names: &self.names }))
     }
 }
 
