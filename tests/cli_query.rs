@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use siltstone::StorageContext;
-use siltstone::model::{LabelledNode, Node, Relation};
-use siltstone::stores::{AddOptions, VectorStore};
+use siltstone::model::{ChatMessage, LabelledNode, MessageRole, Node, Relation};
+use siltstone::stores::{AddOptions, MessageStatus, VectorStore};
 
 /// Runs the program in `dir`: its exit code, standard output and standard error.
 fn run(dir: &Path, args: &[&str], input: &str) -> (i32, String, String) {
@@ -213,6 +213,47 @@ fn query_gives_scores_that_every_reader_takes() {
     assert!(text.lines().any(|line| line.starts_with("-0.707107  away")), "{text}");
     let text = ok(dir, &["query", "store", "--embedding", "-", "--json"], "[0, 0]");
     assert!(!text.contains("NaN") && !text.contains("-0.0"), "{text}");
+}
+
+/// Goal: what is stored may hold numbers that JSON has no form for; under `--json` they are null,
+/// and without it they are printed as they are.
+#[test]
+fn json_has_null_for_numbers_without_a_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let context = StorageContext::open(dir.join("store")).unwrap();
+    let odd = r#"{"a": [NaN, {"b": -Infinity}], "c": Infinity, "d": 0.5}"#;
+    let odd = siltstone::kv::json::from_slice(odd.as_bytes()).unwrap();
+    let mut node = LabelledNode::entity("Ann");
+    node.properties.set("odd", odd.clone());
+    let mut relation = Relation::new("Ann", "knows", "Ann");
+    relation.properties.set("odd", odd.clone());
+    let graph = context.property_graph_store();
+    graph.upsert_nodes(&[node]).unwrap();
+    graph.upsert_relations(&[relation]).unwrap();
+    let mut message = ChatMessage::new(MessageRole::User, "text");
+    message.additional_kwargs.set("odd", odd.clone());
+    context.chat_store().set_messages("chat", &[message.clone()]).unwrap();
+    context.chat_queue().set_messages("chat", &[message], MessageStatus::Active).unwrap();
+    context.kv().put("c", b"k", &odd).unwrap();
+    context.persist().unwrap();
+    drop(context);
+    let there = json!({"a": [null, {"b": null}], "c": null, "d": 0.5});
+    let lines = |args: &[&str]| -> Vec<Value> {
+        let text = ok(dir, args, "");
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    };
+    let reached = &lines(&["graph", "store", "Ann", "--json"])[0];
+    assert_eq!(reached["nodes"][0]["properties"]["odd"], there);
+    assert_eq!(reached["relations"][0]["properties"]["odd"], there);
+    let messages = lines(&["chat", "store", "chat", "--json"]);
+    assert_eq!(messages.len(), 2);
+    assert!(messages.iter().all(|line| line["additional_kwargs"]["odd"] == there));
+    assert_eq!(lines(&["get", "store", "c", "k", "--json"])[0]["value"], there);
+    let printed = ok(dir, &["graph", "store", "Ann"], "");
+    assert!(printed.contains("[NaN, {\"b\": -Infinity}]"), "{printed}");
+    assert!(ok(dir, &["chat", "store", "chat"], "").contains("Infinity"));
+    assert!(ok(dir, &["get", "store", "c", "k"], "").contains("NaN"));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! - Exit code 0: all is well. 1: the answer is no (the key is absent, damage was found). 2: wrong
 //!   use, or something failed; one line on standard error says what, where, and what to do.
 //!   130: stopped by Ctrl-C, with everything that was reported on disk.
-//! - `--json` prints for machines; nothing but the answer is written to standard output.
+//! - `--json` prints for machines; nothing but the answer is written to standard output, and what
+//!   JSON has no form for, NaN and the infinities, is null.
 //! - Those that change a store are `ingest`, `import`, `compact`, `repair`, `restore`, and of
 //!   `snapshots` those that record, drop and roll back. All others open it for reading only, so
 //!   they work beside a writer and see the state at the time of the open.

@@ -26,9 +26,14 @@ impl Output {
         written.and_then(|()| self.out.write_all(b"\n")).map_err(failure)
     }
 
-    /// Prints a value on one line, as Python's `json.dumps` writes it.
+    /// Prints a value on one line, as Python's `json.dumps` writes it; but under `--json` NaN and
+    /// the infinities are null, since strict parsers take neither.
     pub(super) fn value(&mut self, value: &Value) -> Result<(), Failure> {
-        self.line(&json::to_string(value, json::Style::Python))
+        let text = match self.json && !is_strict(value) {
+            true => json::to_string(&strict(value), json::Style::Python),
+            false => json::to_string(value, json::Style::Python),
+        };
+        self.line(&text)
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
@@ -40,6 +45,28 @@ fn failure(e: std::io::Error) -> Failure {
     match e.kind() {
         ErrorKind::BrokenPipe => Failure::NobodyReads,
         _ => Failure::of("cannot write to standard output", e),
+    }
+}
+
+/// True if every number of the value has a form in JSON.
+fn is_strict(value: &Value) -> bool {
+    match value {
+        Value::Float(float) => float.is_finite(),
+        Value::List(list) => list.iter().all(is_strict),
+        Value::Map(map) => map.iter().all(|(_, value)| is_strict(value)),
+        _ => true,
+    }
+}
+
+/// The value with null for each number that has no form in JSON.
+fn strict(value: &Value) -> Value {
+    match value {
+        Value::Float(float) if !float.is_finite() => Value::Null,
+        Value::List(list) => Value::List(list.iter().map(strict).collect()),
+        Value::Map(map) => {
+            map.iter().map(|(key, value)| (key.clone(), strict(value))).collect::<Map>().into()
+        }
+        other => other.clone(),
     }
 }
 

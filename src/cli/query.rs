@@ -189,11 +189,10 @@ fn to_json(args: &Args, hits: Vec<Hit>) -> Value {
     .into()
 }
 
-/// A score for machines. Where there is none, as at an embedding of zeros, it is null: strict
-/// parsers of JSON take no NaN.
+/// A score for machines. Where there is none, as at an embedding of zeros, it is printed as null.
 fn json_score(score: f64) -> Value {
     // Adding zero takes the sign off a zero.
-    if score.is_finite() { (score + 0.0).into() } else { Value::Null }
+    (score + 0.0).into()
 }
 
 /// A score for people.
