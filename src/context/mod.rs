@@ -248,7 +248,9 @@ impl<D, I, V: Clone, G, P, C> StorageContext<D, I, V, G, P, C> {
     /// # Errors
     ///
     /// [`StoreError::InvalidArgument`] if the context was given all its vector stores by the
-    /// caller; [`StoreError::Kv`] and [`StoreError::Corrupt`]: nothing was changed.
+    /// caller, or the namespace is too long: the names of collections, which hold it, have at most
+    /// [`COLLECTION_NAME_LEN_MAX`](crate::limits::COLLECTION_NAME_LEN_MAX) bytes;
+    /// [`StoreError::Kv`] and [`StoreError::Corrupt`]: nothing was changed.
     pub fn create_vector_store(&self, namespace: &str) -> Result<V, StoreError> {
         let made = self.vectors.create(namespace)?;
         made.ok_or_else(|| {

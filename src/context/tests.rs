@@ -556,6 +556,39 @@ fn calls_from_within_calls_read_or_are_refused() {
     add_everywhere(&context, "n5").expect("the lock is free again");
 }
 
+/// Goal: a vector store that is created can be filled; one whose name is too long for that is
+/// refused, and not entered.
+#[test]
+fn a_vector_store_with_too_long_a_name_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = StorageContext::open(dir.path()).expect("open");
+    for context in [StorageContext::from_defaults(), log] {
+        let (mut longest, mut refused) = (0, 0);
+        for len in (200..260).chain([1 << 16]) {
+            let name = "x".repeat(len);
+            let before = context.vector_namespaces().expect("namespaces");
+            let mut node = Node::text("n", "text").with_source("a.txt");
+            node.embedding = Some(vec![1.0, 0.0]);
+            match context.create_vector_store(&name) {
+                Ok(store) => {
+                    store.add(&[node]).expect("it can be filled");
+                    assert_eq!(store.ids().expect("ids").len(), 1);
+                    longest = len;
+                }
+                Err(e) => {
+                    assert!(matches!(e, StoreError::InvalidArgument(_)), "{e}");
+                    assert!(e.to_string().contains(&format!("has {len} bytes")), "{e}");
+                    assert_eq!(context.vector_namespaces().expect("namespaces"), before);
+                    let store = VectorStore::with_namespace(context.kv().clone(), &name);
+                    store.add(&[node]).expect_err("it could not be filled");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(longest > 200 && refused > 1, "{longest} is the longest, {refused} refused");
+    }
+}
+
 /// Goal: a graph and a property graph of one namespace do not meet.
 #[test]
 fn stores_of_one_namespace_are_apart() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Persist;
-use crate::stores::{IMAGE_VECTOR_STORE, Registry, StoreError, Writer};
+use crate::stores::{IMAGE_VECTOR_STORE, Registry, StoreError, VectorStore, Writer};
 
 /// Vector stores by namespace; clones share them.
 pub(super) struct Vectors<V> {
@@ -155,6 +155,7 @@ impl<V: Clone> Vectors<V> {
         let Some(own) = self.own.as_ref().filter(|own| !own.is_image_only) else {
             return Ok(None);
         };
+        VectorStore::check_namespace(namespace)?;
         own.writer.change(|kv| {
             let mut registry = Registry::get(kv)?;
             if registry.add_vector_store(namespace) { registry.put(kv) } else { Ok(()) }

@@ -174,6 +174,19 @@ impl VectorStore {
         VectorStore::from_writer(Writer::new(kv), namespace)
     }
 
+    /// Refuses a namespace in which nothing could be added.
+    pub(crate) fn check_namespace(namespace: &str) -> Result<(), StoreError> {
+        let max = Names::namespace_len_max();
+        if namespace.len() <= max {
+            return Ok(());
+        }
+        Err(StoreError::InvalidArgument(format!(
+            "the name of a vector store has {} bytes, at most {max} are possible; choose a shorter \
+             one",
+            namespace.len()
+        )))
+    }
+
     pub(crate) fn from_writer(writer: Writer, namespace: &str) -> Self {
         let inner = Inner {
             writer,

@@ -3,6 +3,7 @@
 use super::distance::norm;
 use super::half;
 use crate::kv::{KvBytes, KvStore, Map, Text, Value, codec, escape_key};
+use crate::limits::COLLECTION_NAME_LEN_MAX;
 use crate::stores::StoreError;
 
 /// Most rows in one block.
@@ -47,6 +48,15 @@ impl Names {
             slots: name("/slots"),
             state: name(STATE),
         }
+    }
+
+    /// The longest namespace, in bytes: one that leaves room for the other parts of the longest
+    /// name.
+    pub(super) fn namespace_len_max() -> usize {
+        let Names { began, blocks, dead, exact, refs, rows, slots, state } = &Names::new("");
+        let names = [began, blocks, dead, exact, refs, rows, slots, state];
+        let longest = names.iter().map(|name| name.len()).max().unwrap_or_default();
+        COLLECTION_NAME_LEN_MAX.saturating_sub(longest)
     }
 
     /// The namespace of which `collection` holds the state.
