@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use siltstone::kv::{self, KvStore, LogKv};
 use tempfile::TempDir;
 
 /// Runs the program in `dir`.
@@ -1036,6 +1037,67 @@ fn import_and_export_are_each_others_inverse() {
     // One file alone.
     ok(dir, &["import", "out/docstore.json", "--store", "other"]);
     assert_eq!(ok(dir, &["list", "other"]), ok(dir, &["list", "store"]));
+}
+
+/// Goal: what an import that was cut off left is shown by no verb, is gone after the next that
+/// writes, which says so, and what was there before and comes after stays. Method: the store is put
+/// together as such an import leaves it.
+#[test]
+fn an_import_that_was_cut_off_is_undone() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    llama_dir(&dir.join("llama"));
+    fs::write(dir.join("a.txt"), "Sandstone.").unwrap();
+    fs::write(dir.join("b.txt"), "Siltstone.").unwrap();
+    let cut_off = || {
+        let kv = LogKv::open(dir.join("store")).unwrap();
+        let before = kv.db().persist_with(siltstone::PersistOptions::named("before-import"));
+        let snapshots: kv::Value = vec![kv::Value::from(before.unwrap().id)].into();
+        let record: kv::Map = [("snapshots", snapshots)].into_iter().collect();
+        kv.put("storage_context/import", b"import", &record.into()).unwrap();
+        kv.delete("docstore/data", b"a.txt").unwrap();
+        kv.put("docstore/metadata", b"part", &kv::Value::from(1)).unwrap();
+        kv.sync().unwrap();
+    };
+    ingest(dir, &["a.txt"]);
+    cut_off();
+    let readers: [&[&str]; 8] = [
+        &["get", "store", "docstore/data", "a.txt"],
+        &["list", "store"],
+        &["dump", "store"],
+        &["stats", "store"],
+        &["chat", "store"],
+        &["graph", "store", "a"],
+        &["export", "store", "out"],
+        &["backup", "store", "copy"],
+    ];
+    for verb in readers {
+        let line = complains(dir, verb, 2);
+        assert!(line.contains("a part of an import that was cut off"), "{verb:?}: {line}");
+        assert!(line.contains("import again"), "{verb:?}: {line}");
+    }
+    let output = siltstone(dir, &["ingest", "--store", "store", "b.txt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(
+        said.starts_with("siltstone: an import into store that was cut off was undone"),
+        "{said}"
+    );
+    for name in ["a.txt", "b.txt"] {
+        ok(dir, &["get", "store", "docstore/data", name]);
+    }
+    let part = siltstone(dir, &["get", "store", "docstore/metadata", "part"]);
+    assert_eq!(part.status.code(), Some(1), "{}", stderr(&part));
+    // It was no leave to replace what is there.
+    cut_off();
+    let output = siltstone(dir, &["import", "llama", "--store", "store"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("holds the document store \"docstore\" already"));
+    ok(dir, &["get", "store", "docstore/data", "b.txt"]);
+    cut_off();
+    assert_eq!(siltstone(dir, &["compact", "store"]).status.code(), Some(0));
+    ok(dir, &["get", "store", "docstore/data", "a.txt"]);
+    ok(dir, &["compact", "store"]);
 }
 
 #[test]

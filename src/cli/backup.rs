@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, object, plural};
-use super::{Outcome, StoreArg, open_read_only};
+use super::{Outcome, StoreArg, open_read_only, open_whole, read_only};
 use crate::engine::{BackupOptions, BackupReport, Db};
 use crate::kv::Map;
 
@@ -33,11 +33,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let report = match address(&args.target) {
         Some(url) => {
             let options = options_with_bar().verify(args.verify);
-            upload(&open_read_only(&args.store.dir)?, url, args.snapshot, options)?
+            upload(&open_source(args)?, url, args.snapshot, options)?
         }
         None => {
             let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
-            let db = open_read_only(&args.store.dir)?;
+            let db = open_source(args)?;
             match args.snapshot {
                 Some(id) => db.backup_snapshot_to(&args.target, id, options)?,
                 None => db.backup_to(&args.target, options)?,
@@ -50,6 +50,14 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         out.line(&in_words("backed up", &report))?;
     }
     Ok(Outcome::Yes)
+}
+
+/// A backup of what the store holds now is one of a whole store.
+fn open_source(args: &Args) -> Result<Db, Failure> {
+    match args.snapshot {
+        Some(_) => open_read_only(&args.store.dir),
+        None => open_whole(read_only(), &args.store.dir),
+    }
 }
 
 /// The address that an argument is, if it is no path.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, object, plural};
-use super::{Outcome, StoreArg, open};
+use super::{Outcome, StoreArg, open_whole};
 use crate::engine::{CompactionOptions, CompactionReport, Db, Options, Stats};
 use crate::kv::Value;
 
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let rate = args.rate.map_or(0, |mib| mib << 20);
     let compaction = CompactionOptions::manual().bytes_per_second(rate);
     let options = Options::new().create(false).compaction(compaction);
-    let db = open(options, &args.store.dir)?;
+    let db = open_whole(options, &args.store.dir)?;
     let before = db.stats();
     let report = compact(&db, &args.store.dir, before.log_bytes())?;
     let after = db.stats();

@@ -7,7 +7,7 @@ use super::bar::Bar;
 use super::failure::Failure;
 use super::file_names::NamesArgs;
 use super::output::{Output, bytes, count, object, plural};
-use super::{Outcome, StoreArg, open_read_only};
+use super::{Outcome, StoreArg, open_whole, read_only};
 use crate::kv::{KvStore, LogKv, Value};
 use crate::transfer::{DirTarget, ExportReport, ExportedFile, Ignored, export};
 
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
             "{shown} is not empty; nothing was written; --force replaces the files in it"
         )));
     }
-    let kv: Arc<dyn KvStore> = Arc::new(LogKv::new(open_read_only(&args.store.dir)?));
+    let kv: Arc<dyn KvStore> = Arc::new(LogKv::new(open_whole(read_only(), &args.store.dir)?));
     let mut target = DirTarget::new(&args.target).map_err(|e| Failure::of(&shown, e))?;
     let bar = Bar::of_records(0);
     let mut show = |done, total| bar.show(done, total, String::new);

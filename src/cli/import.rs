@@ -7,7 +7,7 @@ use super::failure::{Failure, warn};
 use super::file_names::NamesArgs;
 use super::output::{Output, count, object, plural};
 use super::snapshots::keeping_all;
-use super::{Outcome, open};
+use super::{Outcome, open_whole};
 use crate::kv::{LogKv, Map, Value};
 use crate::transfer::{
     DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut show = |done, total| bar.show(done, total, String::new);
     // Before the store is opened: if nothing can be imported, none is made.
     let import = Import::check(&source, options, &mut show).map_err(failed)?;
-    let db = open(keeping_all(), &args.store)?;
+    let db = open_whole(keeping_all(), &args.store)?;
     let report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
     db.close()?;
     drop(bar);

@@ -43,8 +43,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::engine::{Db, Options};
-use crate::transfer::refuse_persisted;
-use failure::Failure;
+use crate::kv::LogKv;
+use crate::transfer::{refuse_persisted, undo_cut_import};
+use failure::{Failure, warn};
 use output::Output;
 
 /// The command line.
@@ -121,8 +122,7 @@ struct ReadArg {
 impl ReadArg {
     /// Opens the store beside whoever may be writing it.
     fn open(&self) -> Result<Db, Failure> {
-        let options = Options::new().read_only(true).create(false).time(self.time);
-        open(options, &self.store.dir)
+        open_whole(read_only().time(self.time), &self.store.dir)
     }
 }
 
@@ -185,7 +185,26 @@ pub fn run() -> ExitCode {
 
 /// Opens a store beside whoever may be writing it.
 fn open_read_only(dir: &Path) -> Result<Db, Failure> {
-    open(Options::new().read_only(true).create(false), dir)
+    open(read_only(), dir)
+}
+
+fn read_only() -> Options {
+    Options::new().read_only(true).create(false)
+}
+
+/// As [`open`], for verbs that read or write records: what an import that was cut off left is
+/// undone, with a remark, or refused if the store is opened for reading only.
+fn open_whole(options: Options, dir: &Path) -> Result<Db, Failure> {
+    let db = open(options, dir)?;
+    let undone = undo_cut_import(&LogKv::new(db.clone()));
+    if let Some(undone) = undone.map_err(|e| Failure::of(dir.display(), e))? {
+        let (dir, part) = (dir.display(), undone.part);
+        warn(&format!(
+            "an import into {dir} that was cut off was undone; its part is in snapshot {part}, \
+             until `siltstone snapshots drop {dir} {part}`"
+        ));
+    }
+    Ok(db)
 }
 
 /// Opens a store, and says so if LlamaIndex's files are there instead of one.
@@ -200,6 +219,6 @@ fn no_such_collection(db: &Db, name: &str, dir: &Path) -> Outcome {
         db.collections().iter().map(|(name, _)| format!("\"{}\"", name.escape_debug())).collect();
     let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let (name, dir) = (name.escape_debug(), dir.display());
-    failure::warn(&format!("there is no collection \"{name}\" in {dir}; there are: {there}"));
+    warn(&format!("there is no collection \"{name}\" in {dir}; there are: {there}"));
     Outcome::No
 }

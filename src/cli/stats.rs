@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::output::{Output, bytes, count, object, plural};
-use super::{Outcome, StoreArg, open_read_only};
+use super::{Outcome, StoreArg, open_whole, read_only};
 use crate::engine::{RecoveryReport, SegmentStats, Stats, StoredValues};
 use crate::kv::{Map, Value};
 
@@ -19,7 +19,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
-    let db = open_read_only(&args.store.dir)?;
+    let db = open_whole(read_only(), &args.store.dir)?;
     let stats = db.stats();
     let stored = if args.exact { Some(db.measure_compression()?) } else { None };
     if out.is_json() {

@@ -18,7 +18,7 @@ use crate::stores::{
     ChatQueue, ChatStore, DEFAULT_VECTOR_STORE, DocumentStore, GraphStore, IndexStore,
     PropertyGraphStore, Registry, StoreError, VectorStore, Writer, has_property_graph,
 };
-use crate::transfer::refuse_persisted;
+use crate::transfer::{refuse_persisted, undo_cut_import};
 
 use builder::{Choice, VectorChoice};
 use slot::Slot;
@@ -78,7 +78,9 @@ pub struct StorageContext<
 /// Opens the log of a context.
 fn open_log(dir: &Path, options: Options) -> Result<LogKv, OpenError> {
     refuse_persisted(dir, &options)?;
-    LogKv::open_with(dir, options)
+    let log = LogKv::open_with(dir, options)?;
+    undo_cut_import(&log)?;
+    Ok(log)
 }
 
 /// A [`StorageContext`] that is being put together: see [`StorageContext::builder`].
@@ -106,12 +108,15 @@ impl StorageContext {
         StorageContext::from_kv(Arc::new(MemoryKv::new()))
     }
 
-    /// The stores in the directory `dir`, which is created if there is none.
+    /// The stores in the directory `dir`, which is created if there is none. An import into it that
+    /// was cut off by a kill or a power cut is undone first ([`undo_cut_import`]).
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]; nothing was changed. [`OpenError::NoStore`] for a directory that
-    /// LlamaIndex persisted: [`StorageContext::import`] makes a store of it in another place.
+    /// See [`OpenError`]; nothing was changed. [`OpenError::HalfImported`] if the options are for
+    /// reading only and an import was cut off, or still runs; [`OpenError::NoStore`] for a
+    /// directory that LlamaIndex persisted: [`StorageContext::import`] makes a store of it in
+    /// another place.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
         StorageContext::open_with(dir, Options::default())
     }
@@ -125,7 +130,8 @@ impl StorageContext {
         Ok(StorageContext::from_kv(Arc::new(open_log(dir.as_ref(), options)?)))
     }
 
-    /// The stores in the default namespaces of `kv`. Reads and writes nothing.
+    /// The stores in the default namespaces of `kv`. Reads and writes nothing: for a log whose last
+    /// import may have been cut off call [`undo_cut_import`] first.
     pub fn from_kv(kv: Arc<dyn KvStore>) -> Self {
         StorageContext::builder().build(Writer::new(kv)).1
     }

@@ -67,6 +67,14 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The store holds a part of an import that was cut off, or that still runs. An opening for
+    /// writing undoes it, which this one, for reading, may not do, or which failed.
+    HalfImported {
+        /// The durable snapshot from before the import, if it is known. Dropping it keeps the part.
+        snapshot: Option<u64>,
+        /// Why the import could not be undone; `None` if the store was opened for reading only.
+        failure: Option<String>,
+    },
     /// An option is out of its range.
     InvalidOption(String),
     /// This build of the library lacks a feature that the store needs, which is named.
@@ -203,6 +211,19 @@ impl fmt::Display for OpenError {
                 found.1,
                 crate::format::FORMAT_MAJOR
             ),
+            OpenError::HalfImported { failure: None, .. } => write!(
+                f,
+                "the store holds a part of an import that was cut off or still runs, which is not \
+                 shown; if none runs, import again, or open the store for writing (`siltstone \
+                 compact` does), which undoes that import"
+            ),
+            OpenError::HalfImported { snapshot, failure: Some(failure) } => {
+                write!(f, "an import that was cut off cannot be undone: {failure}; ")?;
+                match snapshot {
+                    Some(id) => write!(f, "dropping the durable snapshot {id} keeps the part"),
+                    None => write!(f, "the store was not changed"),
+                }
+            }
             OpenError::InvalidOption(what) => write!(f, "invalid option: {what}"),
             OpenError::Unsupported(what) => write!(f, "cannot open the store: {what}"),
         }

@@ -11,7 +11,7 @@ use super::graph;
 use super::keyvalue::{self, Holds};
 use super::kinds::FileKind;
 use super::load::{Claims, Json, Learned, Load, Progress, Walk};
-use super::marker::Marker;
+use super::marker::{self, Marker};
 use super::property_graph;
 use super::report::{FileReport, Ignored, ImportReport};
 use super::space::Space;
@@ -210,7 +210,7 @@ impl<'s> Import<'s> {
         kv: &Arc<dyn KvStore>,
         progress: &mut Progress<'_>,
     ) -> Result<ImportReport, TransferError> {
-        self.refuse_occupied(kv, &Marker::default())?;
+        self.refuse_occupied(kv)?;
         self.write_over(kv, progress).map_err(|halt| halt.stop.of_write(&halt.file, Left::Part))
     }
 
@@ -218,9 +218,14 @@ impl<'s> Import<'s> {
     /// first, which is rolled back to if the import fails, and dropped in the end.
     ///
     /// If the process is killed, or the power cut, a part of the import is left, the snapshot, and
-    /// a record that names both. Importing again then needs no [`ImportOptions::replace`] for what
-    /// the first import was to fill, and makes it whole; rolling back to the snapshot undoes it.
-    /// Dropping the snapshot keeps the part as it is.
+    /// a record that names it. The next opening of a [`StorageContext`] undoes it, as does the next
+    /// import and [`undo_cut_import`]; openings for reading only are refused until then. Dropping
+    /// the snapshot instead keeps the part for good.
+    ///
+    /// Nothing else may write meanwhile: it would be rolled back, too.
+    ///
+    /// [`StorageContext`]: crate::StorageContext
+    /// [`undo_cut_import`]: super::undo_cut_import
     ///
     /// # Errors
     ///
@@ -233,19 +238,18 @@ impl<'s> Import<'s> {
     ) -> Result<ImportReport, TransferError> {
         let kv: Arc<dyn KvStore> = Arc::new(log.clone());
         let db = log.db();
-        let mut marker = Marker::find(log).map_err(|e| Stop::from(e).of_check(""))?;
-        self.refuse_occupied(&kv, &marker)?;
         let broken = |e: Box<dyn std::error::Error + Send + Sync>, left| TransferError::Broken {
             file: String::new(),
             source: e,
             left,
         };
+        marker::undo_cut_import(log).map_err(|e| broken(Box::new(e), Left::AsItWas))?;
+        self.refuse_occupied(&kv)?;
         let before = db
             .persist_with(PersistOptions::named(SNAPSHOT_NAME))
             .map_err(|e| broken(Box::new(e), Left::AsItWas))?;
-        marker.snapshots.push(before.id);
-        marker.spaces.extend(self.claims.keys().map(ToString::to_string));
-        let marked = marker.put(&*kv).map_err(|e| Halt::new("", e.into()));
+        let marked = Marker { snapshot: before.id }.put(&*kv);
+        let marked = marked.map_err(|e| Halt::new("", e.into()));
         let done = marked.and_then(|()| self.write_over(&kv, progress));
         let report = done.map_err(|halt| {
             let left = match db.rollback_to(before.id) {
@@ -259,26 +263,20 @@ impl<'s> Import<'s> {
             };
             halt.stop.of_write(&halt.file, left)
         })?;
-        for id in marker.snapshots {
-            // The import is whole and durable. A snapshot that stays is listed, and does no harm.
-            let _ = db.drop_snapshot(id);
-        }
+        // The import is whole and durable. A snapshot that stays is listed, and does no harm.
+        let _ = db.drop_snapshot(before.id);
         Ok(report)
     }
 
-    /// Fails if something would be replaced that may not be. What an import that was cut off was
-    /// to fill may be.
-    fn refuse_occupied(&self, kv: &Arc<dyn KvStore>, left: &Marker) -> Result<(), TransferError> {
+    /// Fails if something would be replaced that may not be.
+    fn refuse_occupied(&self, kv: &Arc<dyn KvStore>) -> Result<(), TransferError> {
         if self.options.replace {
             return Ok(());
         }
         let mut spaces = Vec::new();
         for space in self.claims.keys() {
-            let name = space.to_string();
-            let may_be = left.spaces.contains(&name)
-                || space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))?;
-            if !may_be {
-                spaces.push(name);
+            if !space.is_empty(kv).map_err(|e| Stop::Store(e).of_check(""))? {
+                spaces.push(space.to_string());
             }
         }
         if spaces.is_empty() { Ok(()) } else { Err(TransferError::Occupied { spaces }) }

@@ -42,8 +42,9 @@
 //! store is as it was. [`Import::write`] then writes batches of some megabytes. What can still fail
 //! is a device, or a file that changes in between: [`Import::write_to_log`] rolls back to a durable
 //! snapshot from before. A process that is killed meanwhile leaves a part, that snapshot, and a
-//! record that says so; importing again makes it whole, since each namespace of the files is
-//! emptied first.
+//! record that says so: the next opening for writing goes back to the snapshot
+//! ([`undo_cut_import`]), and openings for reading are refused until then, so that nobody takes the
+//! part for the whole.
 
 mod chat;
 mod contents;
@@ -73,4 +74,5 @@ pub use files::{FileEntry, FileNames, Source, Target};
 pub(crate) use foreign::refuse_persisted;
 pub(crate) use given::{Given, GivenStores};
 pub use import::{Import, ImportOptions, SNAPSHOT_NAME};
+pub use marker::{UndoneImport, undo_cut_import};
 pub use report::{FileReport, Ignored, ImportReport, Listed, Problem};

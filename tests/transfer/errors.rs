@@ -1,7 +1,9 @@
 //! What is not whole is refused and changes nothing; a salvage takes what is.
 
-use siltstone::stores::DocumentStore;
-use siltstone::transfer::SNAPSHOT_NAME;
+use siltstone::model::Node;
+use siltstone::stores::{AddOptions, DocumentStore};
+use siltstone::transfer::{SNAPSHOT_NAME, undo_cut_import};
+use siltstone::{OpenError, StorageContext};
 
 use super::dirs::Generated;
 use super::*;
@@ -181,6 +183,10 @@ fn a_failure_in_the_middle_is_rolled_back() {
 /// panic of the source, which is what a kill leaves in the log: whole batches, the snapshot from
 /// before, and the record that names it.
 fn killed_import(dir: &std::path::Path) {
+    killed_import_with(dir, ImportOptions::new());
+}
+
+fn killed_import_with(dir: &std::path::Path, options: ImportOptions) {
     struct Killed(Generated);
     impl Source for Killed {
         fn files(&self) -> std::io::Result<Vec<siltstone::transfer::FileEntry>> {
@@ -199,7 +205,7 @@ fn killed_import(dir: &std::path::Path) {
     let source = Killed(failing(Some((2, 9_000_000))));
     let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let log = LogKv::open(dir).unwrap();
-        import_to_log(&source, &log, ImportOptions::new())
+        import_to_log(&source, &log, options)
     }));
     assert!(killed.is_err());
 }
@@ -213,18 +219,20 @@ fn names(log: &LogKv) -> Vec<String> {
 #[test]
 fn an_import_that_was_killed_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
-    for times in 1..=2 {
+    for _ in 1..=2 {
         killed_import(dir.path());
         let log = LogKv::open(dir.path()).unwrap();
         let part = log.len("docstore/data").unwrap();
         assert!(0 < part && part < 12_000, "{part}");
-        assert_eq!(names(&log), vec![SNAPSHOT_NAME; times]);
-        let first = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();
-        assert!(log.db().open_snapshot(first.id).unwrap().is_empty("docstore/data"));
+        assert_eq!(names(&log).last().map(String::as_str), Some(SNAPSHOT_NAME));
+        let last = log.db().snapshots().into_iter().rfind(|s| s.name.is_some()).unwrap();
+        assert!(log.db().open_snapshot(last.id).unwrap().is_empty("docstore/data"));
     }
     let log = LogKv::open(dir.path()).unwrap();
     import_to_log(&failing(None), &log, ImportOptions::new()).unwrap();
-    assert!(names(&log).is_empty(), "no snapshot is left");
+    // What the killed imports had written is in the snapshots of their undoing.
+    assert_eq!(names(&log).len(), 2);
+    assert!(names(&log).iter().all(|name| name.starts_with("before rollback")));
     let once = memory();
     import(&failing(None), &once, ImportOptions::new()).unwrap();
     assert_eq!(everything(&log), everything(&*once));
@@ -232,29 +240,79 @@ fn an_import_that_was_killed_can_be_repeated() {
     assert!(import_to_log(&failing(None), &log, ImportOptions::new()).is_err());
 }
 
-/// Goal: only what a killed import was to fill may be replaced, and only its snapshot is dropped.
+/// Goal: after a killed import the store is as it was, with nothing of it, for whoever opens a
+/// context; who opens it for reading only, who may not change that, is refused.
+#[test]
+fn a_killed_import_is_undone_by_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = LogKv::open(dir.path()).unwrap();
+    log.put("docstore/data", b"old", &Value::from(1)).unwrap();
+    log.put("mine", b"k", &Value::from(1)).unwrap();
+    let before = everything(&log);
+    drop(log);
+    killed_import_with(dir.path(), ImportOptions::new().replace(true));
+    let log = LogKv::open(dir.path()).unwrap();
+    let part = everything(&log);
+    assert!(part.len() > 1000 && !log.contains("docstore/data", b"old").unwrap());
+    drop(log);
+
+    let read_only = || siltstone::Options::new().read_only(true).create(false);
+    let said = StorageContext::open_with(dir.path(), read_only()).unwrap_err();
+    assert!(matches!(said, OpenError::HalfImported { failure: None, .. }), "{said}");
+    assert!(said.to_string().contains("import again"), "{said}");
+
+    let context = StorageContext::open(dir.path()).unwrap();
+    assert_eq!(everything(&**context.kv()), before);
+    drop(context);
+    StorageContext::open_with(dir.path(), read_only()).unwrap();
+    let log = LogKv::open(dir.path()).unwrap();
+    assert_eq!(undo_cut_import(&log).unwrap(), None, "it is done");
+    // The part is not lost.
+    let [kept] =
+        &log.db().snapshots().into_iter().filter(|s| s.name.is_some()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{:?}", names(&log))
+    };
+    log.db().rollback_to(kept.id).unwrap();
+    assert_eq!(everything(&log), part);
+}
+
+/// Goal: a killed import allows nobody to replace what was written since. Method: a document is
+/// added after it, and another import without leave to replace comes.
+#[test]
+fn what_is_written_after_a_killed_import_is_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    killed_import(dir.path());
+    let context = StorageContext::open(dir.path()).unwrap();
+    let node = Node::text("mine", "my words");
+    context.docstore().add_documents(&[node], &AddOptions::default()).unwrap();
+    context.persist().unwrap();
+    let before = everything(&**context.kv());
+    drop(context);
+    let log = LogKv::open(dir.path()).unwrap();
+    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
+    assert!(said.starts_with("the store holds the document store \"docstore\" already"), "{said}");
+    assert_eq!(everything(&log), before);
+}
+
+/// Goal: an import that is refused changes nothing, also if it had one to undo.
 #[test]
 fn what_a_killed_import_did_not_fill_is_safe() {
     let dir = tempfile::tempdir().unwrap();
-    {
-        let log = LogKv::open(dir.path()).unwrap();
-        log.put("mine", b"k", &Value::from(1)).unwrap();
-    }
+    let log = LogKv::open(dir.path()).unwrap();
+    log.put("mine", b"k", &Value::from(1)).unwrap();
+    let before = everything(&log);
+    drop(log);
     killed_import(dir.path());
     let log = LogKv::open(dir.path()).unwrap();
-    let before = everything(&log);
     let mine = Files::of(&[("docstore.json", r#"{"docstore/data": {}, "mine": {"l": 2}}"#)]);
     let said = import_to_log(&mine, &log, ImportOptions::new()).unwrap_err().to_string();
     assert!(said.starts_with("the store holds the collection \"mine\" already;"), "{said}");
     assert_eq!(everything(&log), before);
-    // Back to what was there before: then it is an import like any other.
-    let id = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap().id;
-    log.db().rollback_to(id).unwrap();
     let text = r#"{"docstore/metadata": {"a": {"doc_hash": "h"}}}"#;
     let files = Files::of(&[("docstore.json", text)]);
     import_to_log(&files, &log, ImportOptions::new()).unwrap();
     assert!(import_to_log(&files, &log, ImportOptions::new()).is_err());
-    assert_eq!(names(&log).first().map(String::as_str), Some(SNAPSHOT_NAME), "was not its own");
 }
 
 /// Who drops the snapshot of a killed import keeps the part as it is.

@@ -41,7 +41,7 @@ use std::time::Instant;
 use super::failure::{Failure, warn};
 use super::output::{Output, plural};
 use super::snapshots::{keeping_all, persist_unnamed};
-use super::{Outcome, open};
+use super::{Outcome, open_whole};
 use crate::engine::Durability;
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
@@ -166,7 +166,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         return Err(Failure::new("--batch and --jobs must be at least 1"));
     }
     let walked = walk::walk(&args.paths, &args.store, args.no_ignore)?;
-    let db = open(keeping_all(), &args.store)?;
+    let db = open_whole(keeping_all(), &args.store)?;
     let kv = LogKv::new(db.clone());
     let store = DocumentStore::new(Arc::new(kv));
     let strategy = match args.strategy {
