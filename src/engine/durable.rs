@@ -172,7 +172,8 @@ impl Core {
 
     /// Appends `batch` and, in the same batch and behind its other records, a new snapshot; drops
     /// those that are too many. All of it is durable when this returns. If nothing was written
-    /// since the newest snapshot, and the new one is to have neither name nor time, it is that one.
+    /// since the newest snapshot, and neither that nor the new one has a name or a time, it is that
+    /// one.
     pub(super) fn record_snapshot(
         &self,
         batch: &mut WriteBatch,
@@ -184,6 +185,9 @@ impl Core {
         if batch.is_empty()
             && options == PersistOptions::default()
             && let Some(newest) = self.newest_snapshot()
+            // What somebody has named, somebody may drop or want to keep.
+            && newest.name.is_none()
+            && newest.time.is_none()
             // Its record is the last one of the log, since this open or an earlier one.
             && self.log.lock().next_seqno == newest.seqno + 1
         {

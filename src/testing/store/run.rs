@@ -414,6 +414,7 @@ impl Run {
                 id = model.record_snapshot(name, unnamed_max);
             });
         }
+        let is_named = name.is_some();
         let options = PersistOptions { name, ..PersistOptions::default() };
         match db.persist_with(options) {
             Ok(info) if id != info.id => {
@@ -424,7 +425,7 @@ impl Run {
                 if recorded.is_none() {
                     // Its record is the last of its batch. What compaction notes on that occasion
                     // comes behind, and makes the next one a new one.
-                    self.recorded = Some((info.seqno + 1, id));
+                    self.recorded = (!is_named).then_some((info.seqno + 1, id));
                 }
             }
             Err(e) if recorded.is_none() => self.write_failed(visible, &e)?,
