@@ -355,6 +355,9 @@ fn dictionaries(round: Round) -> Result<(), Violation> {
 
 /// A snapshot that is read while compaction leads keys elsewhere.
 fn swings(round: Round) -> Result<(), Violation> {
+    if let Some(what) = round.is_first().then(swings::expired_while_compacted).flatten() {
+        return Err(Violation(what));
+    }
     match round.is_first().then(swings::read_while_swung) {
         None | Some([1, 1]) => Ok(()),
         Some(counts) => Err(Violation(format!("keys of a snapshot were found {counts:?} times"))),

@@ -15,3 +15,10 @@ mod update;
 fn a_key_is_found_once_while_it_is_moved() {
     assert_eq!(swings::read_while_swung(), [1, 1]);
 }
+
+/// Goal: what expires and is overwritten while it is compacted leaves no trace in the books of
+/// snapshots. Method: the keys are overwritten between survey and swing.
+#[test]
+fn what_expires_in_a_compaction_leaves_the_books_of_snapshots() {
+    assert_eq!(swings::expired_while_compacted(), None);
+}

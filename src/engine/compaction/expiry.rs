@@ -105,6 +105,9 @@ impl Core {
             };
             if collection.index().remove(hint.hash, |l| l == location).is_none() {
                 // Overwritten meanwhile.
+                if !planted!(ExpiredStaysInBooks) {
+                    self.strike_out(segment, hint, location);
+                }
                 continue;
             }
             collection.sub_live(segment, hint.len);
@@ -113,6 +116,18 @@ impl Core {
             // before it, or stands for one that did not go then.
             if let Some(point) = self.points.since(0).iter().find(|p| p.seqno <= hint.seqno) {
                 point.count_keys(hint.collection, -1);
+            }
+        }
+    }
+
+    /// Takes an expired put that was overwritten while its segment was compacted out of the books of
+    /// the snapshots that it was kept for. It has expired for them as well, so it was not copied.
+    /// Requires: apply lock held.
+    fn strike_out(&self, segment: &Segment, hint: &Hint, location: Location) {
+        for point in self.points.since(0) {
+            let Some(kept) = point.kept(hint.collection) else { continue };
+            if kept.changed.remove(hint.hash, |l| l == location).is_some() {
+                point.unpin(&kept, segment, hint.len, 1);
             }
         }
     }
