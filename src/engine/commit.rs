@@ -192,7 +192,7 @@ impl Core {
         }
         let placed = self.append_frames(&mut log, batch, stamped)?;
         let next_seqno = log.next_seqno;
-        if log.announce(self.options.segment_len) {
+        if log.announce() {
             self.wake_maintenance();
         }
         let applying = self.apply.lock();

@@ -103,20 +103,22 @@ pub(super) struct Log {
     /// Segments before the active one with bytes that no sync has covered yet, oldest first.
     pub(super) unsynced: Vec<Arc<Segment>>,
     pub(super) is_closed: bool,
+    /// Length that the active segment may come to have.
+    pub(super) usual_len: u64,
     /// The maintenance thread was told that the active segment needs a successor.
     pub(super) is_announced: bool,
 }
 
 impl Log {
     /// True once the active segment is half full: its successor should be made.
-    pub(super) fn wants_next(&self, segment_len: u64) -> bool {
-        self.active.is_some() && self.offset > segment_len / 2
+    pub(super) fn wants_next(&self) -> bool {
+        self.active.is_some() && self.offset > self.usual_len / 2
     }
 
     /// True once per segment, when its successor should be made: by then its predecessor, if it
     /// has one, also waits to be sealed.
-    pub(super) fn announce(&mut self, segment_len: u64) -> bool {
-        let is_due = !self.is_announced && self.wants_next(segment_len);
+    pub(super) fn announce(&mut self) -> bool {
+        let is_due = !self.is_announced && self.wants_next();
         self.is_announced |= is_due;
         is_due
     }

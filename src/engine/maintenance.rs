@@ -157,6 +157,7 @@ impl Core {
         log.active = Some(next);
         log.offset = SEGMENT_HEADER_LEN;
         log.capacity = capacity;
+        log.usual_len = self.usual_segment_len();
         log.is_announced = false;
         Ok(())
     }
@@ -291,7 +292,7 @@ impl Core {
         }
         let (wanted, len) = {
             let log = self.log.lock();
-            (log.wants_next(self.options.segment_len) && !log.is_closed, self.new_segment_len(&log))
+            (log.wants_next() && !log.is_closed, self.new_segment_len(&log))
         };
         let mut prepared = self.prepared.lock();
         if wanted && prepared.is_none() {

@@ -245,7 +245,9 @@ impl Core {
     /// Gives each segment of the tail its place: full ones wait for their footer, the last with
     /// room is active, an empty one behind it is the prepared next.
     fn adopt_tail(&mut self, tail: TailScan) -> Result<(), OpenError> {
+        let usual_len = self.usual_segment_len();
         let log = self.log.get_mut();
+        log.usual_len = usual_len;
         log.next_seqno = tail.next_seqno;
         *self.applied.get_mut() = tail.next_seqno;
         for t in tail.segments {
@@ -377,6 +379,7 @@ impl Core {
                 next_seqno: 1,
                 unsynced: Vec::new(),
                 is_closed: false,
+                usual_len: 0,
                 is_announced: false,
             }),
             apply: Mutex::default(),

@@ -12,7 +12,8 @@ use super::super::core::Core;
 use super::super::error::WriteError;
 use super::super::pending::join;
 use super::plan::{
-    Plan, Policy, SegmentCounts, choose, choose_asked, copy_len, is_worth_room, shortest,
+    Plan, Policy, SegmentCounts, choose, choose_asked, copy_len, copy_len_min, is_worth_room,
+    shortest,
 };
 use super::reserve::Reserve;
 use super::run::Failure;
@@ -363,9 +364,12 @@ impl Core {
         steps.extend(shortest(counts, |s| is_worth_room(s, counts, &self.policy())).map(of_one));
         steps.dedup();
         if let Some(room) = self.room() {
-            // Writing what will not fit is work for nothing. The last step is tried in any case.
+            // Writing what will not fit is work for nothing.
             let fits = steps.iter().position(|step| copy_len(counts, step) <= room);
             steps.drain(..fits.unwrap_or(steps.len().saturating_sub(1)));
+            if steps.iter().all(|step| copy_len_min(counts, step) > room) {
+                return Err(Failure::Write(self.no_room("copy a segment in")));
+            }
         }
         let mut result = Ok(CompactionReport::default());
         for step in &steps {

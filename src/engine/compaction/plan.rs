@@ -133,6 +133,11 @@ fn copy_len_of(segment: &SegmentCounts) -> u64 {
     records + hints + frames + SEGMENT_HEADER_LEN + SEGMENT_FOOTER_LEN
 }
 
+/// So many bytes are written at least.
+pub(crate) fn copy_len_min(segments: &[SegmentCounts], plan: &Plan) -> u64 {
+    segments.iter().filter(|s| plan.inputs.contains(&s.id)).map(|s| s.live + s.pinned).sum()
+}
+
 /// Id of the segment of which the least must be copied, among those that `may` be.
 pub(crate) fn shortest(
     segments: &[SegmentCounts],
@@ -154,10 +159,11 @@ pub(crate) fn is_worth_room(
 
 /// Bytes with which any one of the segments can be compacted. Less would do for those of which
 /// little is needed; but when they are gone, and what came back of them is taken, it would not.
-pub(crate) fn room_for_a_step(segments: &[SegmentCounts], policy: &Policy) -> u64 {
+///
+/// Segments of more than `len_max` bytes hold a large record, which goes as a whole or not at all.
+pub(crate) fn room_for_a_step(segments: &[SegmentCounts], len_max: u64) -> u64 {
     let longest = segments.iter().filter(|s| !s.is_damaged).map(copy_len_of).max();
-    // Longer ones hold a large record, which goes as a whole or not at all.
-    longest.unwrap_or(0).min(2 * policy.segment_len)
+    longest.unwrap_or(0).min(len_max)
 }
 
 /// Bytes of `segment` that must be copied when it is compacted.
@@ -277,12 +283,12 @@ mod tests {
         assert!((200..1000).contains(&of(1)), "{}", of(1));
         assert!((900..2000).contains(&of(2)), "{}", of(2));
         assert_eq!(of(3), 0);
-        assert_eq!(room_for_a_step(&segments, &POLICY), of(2));
+        assert_eq!(room_for_a_step(&segments, 2000), of(2));
         // A record of many segments' length goes as a whole: no room is kept for its copy.
         segments.push(SegmentCounts { bytes: 90_000, ..segment(4, 90_000) });
-        assert_eq!(room_for_a_step(&segments, &POLICY), 2 * POLICY.segment_len);
+        assert_eq!(room_for_a_step(&segments, 2000), 2000);
         segments[3].is_damaged = true;
-        assert!(room_for_a_step(&segments, &POLICY) < 2 * POLICY.segment_len);
+        assert!(room_for_a_step(&segments, 2000) < 2000);
     }
 
     #[test]

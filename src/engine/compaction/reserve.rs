@@ -12,7 +12,7 @@
 //! `RESERVE` holds no data: a power cut leaves it there at any length, or not, and the next store
 //! that opens goes on with what it finds.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,11 +28,11 @@ use crate::vfs::{IoError, OpenMode};
 /// File that holds room for compaction.
 pub(in crate::engine) const RESERVE_NAME: &str = "RESERVE";
 /// Largest reserve of a store on a device that has room, in bytes.
-const RESERVE_LEN_MAX: u64 = 64 << 20;
+const RESERVE_LEN_MAX: u64 = 32 << 20;
 /// A smaller reserve is not worth a file.
 const RESERVE_LEN_MIN: u64 = 4 << 10;
 /// A store gets a reserve of one part in so many of its log.
-const RESERVE_SHARE: u64 = 16;
+const RESERVE_SHARE: u64 = 32;
 /// The device is running short if it has room for fewer segments than this beside the reserve.
 const SHORT_SEGMENTS: u64 = 2;
 /// A segment takes one part in so many of the device at most, or as much as a young store's.
@@ -46,8 +46,8 @@ const RELIEF_TRIES: u32 = 16;
 #[derive(Default)]
 pub(super) struct Reserve {
     file: Mutex<Held>,
-    /// A writer has found the device full.
-    is_short: AtomicBool,
+    /// Writers that wait for room.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -61,7 +61,23 @@ struct Held {
 impl Reserve {
     /// A writer waits for what compaction gives back, however little.
     pub(super) fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Counts a writer as waiting for room, as long as it is kept.
+struct Waiting<'a>(&'a Reserve);
+
+impl<'a> Waiting<'a> {
+    fn new(reserve: &'a Reserve) -> Self {
+        reserve.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(reserve)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -111,12 +127,7 @@ impl Core {
         }
         if held.is_lent && self.compaction.is_running() {
             // What is free is for the work that goes on.
-            let e = std::io::ErrorKind::StorageFull.into();
-            return Err(WriteError::Full(IoError::new(
-                "leave room for compaction beside",
-                self.dir.join(RESERVE_NAME),
-                e,
-            )));
+            return Err(self.no_room("leave room for compaction in"));
         }
         self.grow(&mut held, need)
     }
@@ -138,20 +149,43 @@ impl Core {
         held.is_lent = false;
         let len = self.len_of(&mut held);
         let margin = self.options.segment_len.saturating_mul(SHORT_SEGMENTS);
-        let is_short = self.free_space().is_none_or(|free| free < margin.saturating_add(need));
-        // It grows with the store, in steps.
+        let room = self.free_space().map(|free| free.saturating_add(len));
+        let is_short = room.is_none_or(|room| room < margin.saturating_add(need));
+        // It goes with the store, in steps.
         if usual >= RESERVE_LEN_MIN && len + len / 2 < usual {
             let _ = self.grow(&mut held, usual);
         }
         if is_short && need > len {
             let _ = self.grow(&mut held, need);
         }
+        if len > 2 * usual.max(if is_short { need } else { 0 }) {
+            self.shrink(&mut held, usual);
+        }
+    }
+
+    /// Cuts the file, which is too long, to `len` bytes or less.
+    fn shrink(&self, held: &mut Held, len: u64) {
+        let path = self.dir.join(RESERVE_NAME);
+        let vfs = &self.options.vfs;
+        if len < RESERVE_LEN_MIN {
+            let _ = vfs.remove(&path);
+        } else if let Ok(file) = vfs.open(&path, OpenMode::ReadWrite) {
+            let _ = file.set_len(len);
+        }
+        // Whatever came of it.
+        held.len = None;
+    }
+
+    /// The error of whoever finds no room.
+    pub(super) fn no_room(&self, what: &'static str) -> WriteError {
+        let e = std::io::ErrorKind::StorageFull.into();
+        WriteError::Full(IoError::new(what, self.dir.clone(), e))
     }
 
     /// Bytes without which compaction cannot give anything back.
     fn room_needed(&self) -> u64 {
         let (counts, _) = self.segment_counts();
-        let step = room_for_a_step(&counts, &self.policy());
+        let step = room_for_a_step(&counts, self.options.segment_len.saturating_mul(2));
         let footers: u64 = self
             .segments
             .all()
@@ -192,6 +226,10 @@ impl Core {
 
     /// Makes the file `len` bytes long at least. What cannot be had leaves it as it was.
     fn grow(&self, held: &mut Held, len: u64) -> Result<(), WriteError> {
+        let now = self.len_of(held);
+        if self.free_space().is_some_and(|free| free.saturating_add(now) < len) {
+            return Err(self.no_room("reserve room for compaction in"));
+        }
         let path = self.dir.join(RESERVE_NAME);
         let vfs = &self.options.vfs;
         let file = match vfs.open(&path, OpenMode::CreateNew) {
@@ -221,6 +259,7 @@ impl Core {
         is_full: impl Fn(&E) -> bool,
         mut write: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E> {
+        let mut waiting = None;
         let mut tries = 0;
         loop {
             // Before the write: what a run gives back while it fails counts as well.
@@ -228,18 +267,13 @@ impl Core {
             match write() {
                 // One run may give less than is needed, and others may take it.
                 Err(e) if is_full(&e) && tries < RELIEF_TRIES => {
-                    self.compaction.reserve.is_short.store(true, Ordering::Relaxed);
+                    waiting.get_or_insert_with(|| Waiting::new(&self.compaction.reserve));
                     if !self.await_relief(before) {
                         return Err(e);
                     }
                     tries += 1;
                 }
-                done => {
-                    if tries > 0 && done.is_ok() {
-                        self.compaction.reserve.is_short.store(false, Ordering::Relaxed);
-                    }
-                    return done;
-                }
+                done => return done,
             }
         }
     }
