@@ -127,6 +127,9 @@ impl ChatQueue {
 
     /// The messages of a status, or of all, in order: at most `limit`, without the first `offset`.
     ///
+    /// Cost: that of the messages returned, and of a small record for each 32 messages between them
+    /// and the nearer end of the conversation.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Message`] if what is stored is no message, [`StoreError::Corrupt`] if records
@@ -195,6 +198,9 @@ impl ChatQueue {
 
     /// Adds a message with a timestamp (LlamaIndex takes nanoseconds); returns its id.
     ///
+    /// Cost: near the first or the last timestamp of the conversation the same at any length; in
+    /// between, a small record for each 32 messages on both sides, as far as the nearer end is.
+    ///
     /// # Errors
     ///
     /// As [`ChatQueue::add_message`].
@@ -254,7 +260,7 @@ impl ChatQueue {
     }
 
     /// Removes the message at a position among those of a status, or of all, and returns it, if
-    /// there is one.
+    /// there is one. The cost is that of [`ChatQueue::get_messages`] there.
     ///
     /// # Errors
     ///

@@ -152,32 +152,45 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// The rows of a status, or of all, in order.
+    /// The rows of a status, or of all, in order. Walks from the nearer end.
     pub(super) fn rows(
         &self,
         status: Option<MessageStatus>,
         limit: Option<u64>,
         offset: u64,
     ) -> Result<Vec<ChatRow>, StoreError> {
-        let limit = limit.unwrap_or(u64::MAX);
-        let mut places = Vec::new();
-        let lists = MessageStatus::lists(status);
-        // Of two lists the first ones of both together are among the first ones of each.
-        let (from, most) = match lists {
-            [_] => (offset, limit),
-            _ => (0, offset.saturating_add(limit)),
-        };
-        for status in lists.iter().filter(|_| limit > 0) {
-            let mut left = most;
-            self.list(*status).visit(from, &mut |_, item| {
-                places.push(order(&item).ok_or_else(|| self.malformed())?);
-                left -= 1;
-                Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            })?;
+        let lists = MessageStatus::lists(status).iter().map(|status| self.list(*status));
+        let lists: Vec<&List<'_>> = lists.filter(|list| !list.is_empty()).collect();
+        let total: u64 = lists.iter().map(|list| list.len()).sum();
+        let left = total.saturating_sub(offset);
+        let limit = limit.unwrap_or(u64::MAX).min(left);
+        if limit == 0 {
+            return Ok(Vec::new());
         }
+        let mut places = Vec::new();
+        let skipped = match *lists {
+            [list] => {
+                self.places(list, offset, limit, &mut places)?;
+                0
+            }
+            // Of two lists the first ones of both together are among the first ones of each, and
+            // the last ones among the last.
+            _ if offset.saturating_add(limit) <= left => {
+                let most = offset.saturating_add(limit);
+                lists.iter().try_for_each(|list| self.places(list, 0, most, &mut places))?;
+                offset
+            }
+            _ => {
+                for list in &lists {
+                    let from = list.len().saturating_sub(left);
+                    self.places(list, from, left, &mut places)?;
+                }
+                (places.len() as u64).saturating_sub(left)
+            }
+        };
         if lists.len() > 1 {
             places.sort_unstable();
-            let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(places.len());
+            let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(places.len());
             places.drain(..skipped);
             places.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
@@ -187,6 +200,22 @@ impl<'a> Chat<'a> {
             rows.push(row.0);
         }
         Ok(rows)
+    }
+
+    /// Appends timestamps and ids of at most `most` items of a list, from the position `from` on.
+    fn places(
+        &self,
+        list: &List<'_>,
+        from: u64,
+        most: u64,
+        places: &mut Vec<(i64, u64)>,
+    ) -> Result<(), StoreError> {
+        let mut left = most;
+        list.visit(from, &mut |_, item| {
+            places.push(order(&item).ok_or_else(|| self.malformed())?);
+            left = left.saturating_sub(1);
+            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
     }
 
     /// The row with that id, of any conversation, and the chunk of the list in which it was put.

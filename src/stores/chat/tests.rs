@@ -159,6 +159,62 @@ fn a_message_more_costs_the_same_in_any_conversation() {
     }
 }
 
+/// Goal: what is near either end of a conversation costs the same at any length, whatever the way
+/// to it. Method: the reads of the same steps are counted at two lengths. Half of the queue's
+/// messages are archived, in turns, so that both of its lists are long.
+#[test]
+fn the_ends_of_a_conversation_cost_the_same_at_any_length() {
+    type Step = (&'static str, fn(&ChatStore, &ChatQueue, u64));
+    let steps: [Step; 8] = [
+        ("last page of all", |_, queue, n| {
+            assert_eq!(queue.get_rows("k", None, Some(10), n - 10).expect("get").len(), 10);
+        }),
+        ("last page of a status", |_, queue, n| {
+            let active = Some(MessageStatus::Active);
+            let page = queue.get_rows("k", active, Some(10), n / 2 - 10).expect("get");
+            assert_eq!(page.len(), 10);
+        }),
+        ("first page of all", |_, queue, _| {
+            assert_eq!(queue.get_rows("k", None, Some(10), 5).expect("get").len(), 10);
+        }),
+        ("delete near the end", |_, queue, n| {
+            assert!(queue.delete_message_at("k", n - 5, None).expect("delete").is_some());
+        }),
+        ("add what is old", |_, queue, _| {
+            queue.add_message_at("k", &message("old"), MessageStatus::Active, -5).expect("add");
+        }),
+        ("delete what was inserted", |_, queue, _| {
+            let id = queue.get_rows("k", None, Some(1), 0).expect("get")[0].id;
+            assert!(queue.delete_message("k", id).expect("delete").is_some());
+        }),
+        ("insert near the start", |store, _, _| {
+            store.add_message("k", &message("early"), Some(7)).expect("add");
+        }),
+        ("delete near the end of a chat", |store, _, n| {
+            assert!(store.delete_message("k", n as i64 - 7).expect("delete").is_some());
+        }),
+    ];
+    let reads = [400u64, 6400].map(|messages| {
+        let counting = Arc::new(Counting::default());
+        let (store, queue) = (ChatStore::new(counting.clone()), ChatQueue::new(counting.clone()));
+        let many: Vec<ChatMessage> = (0..messages).map(|n| message(format!("m{n}"))).collect();
+        store.set_messages("k", &many).expect("set");
+        for (n, message) in (0..).zip(&many) {
+            let status = [MessageStatus::Active, MessageStatus::Archived][n as usize % 2];
+            queue.add_message_at("k", message, status, n).expect("add");
+        }
+        steps.map(|(_, run)| {
+            counting.take();
+            run(&store, &queue, messages);
+            counting.take()[0]
+        })
+    });
+    for (place, (name, _)) in steps.iter().enumerate() {
+        let [short, long] = [reads[0][place], reads[1][place]];
+        assert!(long <= short + 8, "{name}: {short} reads in 400 messages, {long} in 6,400");
+    }
+}
+
 #[test]
 fn a_failing_write_leaves_nothing_behind() {
     let counting = Arc::new(Counting::default());
