@@ -61,7 +61,7 @@ impl<V> OwnVectors<V> {
     where
         V: 'static,
     {
-        let make: MakeVectors<VectorStore> = VectorStore::from_writer;
+        let make: MakeVectors<VectorStore> = VectorStore::over;
         let same_type = (&make as &dyn Any).downcast_ref::<MakeVectors<V>>();
         same_type.map_or(OwnVectors::None, |make| OwnVectors::Image(*make))
     }
@@ -75,7 +75,7 @@ impl Default for StorageContextBuilder {
                 Slot::own(writer, |writer| IndexStore::from_writer(writer.clone(), ""))
             }),
             vectors: VectorChoice {
-                own: OwnVectors::All(VectorStore::from_writer),
+                own: OwnVectors::All(VectorStore::over),
                 given: BTreeMap::new(),
             },
             graph_store: Choice::Own(|writer| {

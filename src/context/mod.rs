@@ -274,9 +274,10 @@ impl<D: Clone, I: Clone, V: Clone, G: Clone, P: Clone, C: Clone> StorageContext<
     /// Other changes of the stores wait meanwhile; reads do not. `change` may read from this
     /// context, which shows what was before, and may wait for others who do; to change it there,
     /// instead of in the one it is given, is refused. Memory holds what is changed, encoded. What
-    /// is kept of the given context beyond the call leads nowhere. Vectors that are queried inside
-    /// are read anew, since they may not be those outside. Stores that the caller gave are as they
-    /// are outside: what is changed in them is changed at once. Which vector stores the caller gave
+    /// is kept of the given context beyond the call leads nowhere. A query of vectors inside costs
+    /// what it does outside, and after changes of them there, once more memory for the rows. Stores
+    /// that the caller gave are as they are outside: what is changed in them is changed at once.
+    /// Which vector stores the caller gave
     /// ([`StorageContext::add_vector_store`]) is part of the transaction.
     ///
     /// ```

@@ -1,5 +1,6 @@
 #[cfg(feature = "testing")]
 mod readers;
+mod vectors;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -28,8 +28,9 @@ impl<V> Default for Given<V> {
     }
 }
 
-/// How a vector store of the context's own is made.
-pub(super) type MakeVectors<V> = fn(Writer, &str) -> V;
+/// How a vector store of the context's own is made; the last is the same store of the context
+/// that a transaction is laid over.
+pub(super) type MakeVectors<V> = fn(Writer, &str, Option<V>) -> V;
 
 /// The context's own ones: which there are stands in the key-value store.
 struct Own<V> {
@@ -37,6 +38,8 @@ struct Own<V> {
     make: MakeVectors<V>,
     /// There is `image` at most.
     is_image_only: bool,
+    /// Those of the context that this one is laid over.
+    below: Option<Arc<Own<V>>>,
     /// Those that were asked for; each holds a table of its rows.
     made: Mutex<BTreeMap<String, V>>,
 }
@@ -49,7 +52,15 @@ impl<V> Clone for Vectors<V> {
 
 impl<V> Own<V> {
     fn new(writer: &Writer, make: MakeVectors<V>, is_image_only: bool) -> Arc<Self> {
-        Arc::new(Own { writer: writer.clone(), make, is_image_only, made: Mutex::default() })
+        let (writer, made) = (writer.clone(), Mutex::default());
+        Arc::new(Own { writer, make, is_image_only, below: None, made })
+    }
+
+    /// The same ones over `writer`.
+    fn over(self: &Arc<Self>, writer: &Writer) -> Arc<Self> {
+        let Own { make, is_image_only, .. } = **self;
+        let (writer, below) = (writer.clone(), Some(self.clone()));
+        Arc::new(Own { writer, make, is_image_only, below, made: Mutex::default() })
     }
 
     fn namespaces(&self) -> Result<Vec<String>, StoreError> {
@@ -97,7 +108,7 @@ impl<V: Clone> Vectors<V> {
     /// The stores as a transaction sees them: over `writer`, but for those that were given. What
     /// is given there is there only, until [`Vectors::adopt`].
     pub(super) fn over(&self, writer: &Writer) -> Self {
-        let own = self.own.as_ref().map(|own| Own::new(writer, own.make, own.is_image_only));
+        let own = self.own.as_ref().map(|own| own.over(writer));
         let stores = self.given.lock().stores.clone();
         Vectors { given: Arc::new(Mutex::new(Given { stores, added: BTreeSet::new() })), own }
     }
@@ -167,7 +178,12 @@ impl<V: Clone> Vectors<V> {
 impl<V: Clone> Own<V> {
     fn store(&self, namespace: &str) -> V {
         let mut made = self.made.lock();
-        let make = || (self.make)(self.writer.clone(), namespace);
+        // One that is new in a transaction is not there below.
+        let is_there = |below: &Self| {
+            below.namespaces().is_ok_and(|names| names.iter().any(|name| name == namespace))
+        };
+        let below = || Some(self.below.as_ref().filter(|below| is_there(below))?.store(namespace));
+        let make = || (self.make)(self.writer.clone(), namespace, below());
         made.entry(namespace.to_owned()).or_insert_with(make).clone()
     }
 }

@@ -12,7 +12,7 @@ mod property_graph;
 mod registry;
 mod strategy;
 #[cfg(test)]
-mod test_kv;
+pub(crate) mod test_kv;
 mod vector;
 mod writer;
 

@@ -48,7 +48,10 @@ impl KvStore for Counting {
         collection: &str,
         visit: &mut dyn FnMut(&[u8], Value) -> Result<(), KvError>,
     ) -> Result<(), KvError> {
-        self.kv.scan(collection, visit)
+        self.kv.scan(collection, &mut |key, value| {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            visit(key, value)
+        })
     }
 
     fn len(&self, collection: &str) -> Result<u64, KvError> {

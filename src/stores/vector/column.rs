@@ -9,7 +9,7 @@ use crate::kv::{Value, codec};
 const NONE: u32 = 0;
 
 /// Values by row.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     /// By row; what lies beyond the end is [`NONE`].
     codes: Vec<u32>,
@@ -21,7 +21,7 @@ pub(super) struct Column {
     free: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     value: Value,
     rows: usize,

@@ -128,6 +128,9 @@ struct Inner {
     /// Taken after the writer's lock, never before it.
     table: RwLock<Table>,
     copies: Mutex<Copies>,
+    /// The store over whose key-value store this one's is laid: as long as nothing was changed
+    /// here, its table tells what there is.
+    below: Option<VectorStore>,
 }
 
 /// A row as it is added and exported: what LlamaIndex's store keeps of a node.
@@ -171,7 +174,7 @@ impl VectorStore {
     /// The store in another namespace. Any text will do, and no two namespaces meet; the names of
     /// the collections, which hold it, are at most 255 bytes long.
     pub fn with_namespace(kv: Arc<dyn KvStore>, namespace: &str) -> Self {
-        VectorStore::from_writer(Writer::new(kv), namespace)
+        VectorStore::over(Writer::new(kv), namespace, None)
     }
 
     /// Refuses a namespace in which nothing could be added.
@@ -187,13 +190,16 @@ impl VectorStore {
         )))
     }
 
-    pub(crate) fn from_writer(writer: Writer, namespace: &str) -> Self {
+    /// The store in a namespace. `below` is the same one of the key-value store over which that of
+    /// `writer` is laid, if it is laid over one; nobody else may change that meanwhile.
+    pub(crate) fn over(writer: Writer, namespace: &str, below: Option<VectorStore>) -> Self {
         let inner = Inner {
             writer,
             namespace: namespace.to_owned(),
             names: Names::new(namespace),
             table: RwLock::default(),
             copies: Mutex::default(),
+            below,
         };
         VectorStore { inner: Arc::new(inner) }
     }
@@ -355,13 +361,27 @@ impl VectorStore {
         needs: &Needs,
         read: impl FnOnce(&Table) -> T,
     ) -> Result<T, StoreError> {
-        let state = State::get(kv, &self.inner.names)?;
+        let Inner { names, below, .. } = &*self.inner;
+        let state = State::get(kv, names)?;
         let table = self.inner.table.read();
         if table.is_current(&state, needs) {
             return Ok(read(&table));
         }
+        let is_new = table.is_new();
         drop(table);
+        let mut begin = None;
+        if let Some(below) = below.as_ref().filter(|_| is_new) {
+            let kv = &**below.writer().kv();
+            if State::get(kv, names)?.version == state.version {
+                return below.with_table(kv, needs, read);
+            }
+            // Only what was changed here is read in addition.
+            begin = Some(below.with_table(kv, needs, Table::clone)?);
+        }
         let mut table = self.inner.table.write();
+        if let Some(begin) = begin.filter(|_| table.is_new()) {
+            *table = begin;
+        }
         table.catch_up(kv, &self.inner.names, needs)?;
         let table = parking_lot::RwLockWriteGuard::downgrade(table);
         Ok(read(&table))

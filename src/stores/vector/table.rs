@@ -33,7 +33,7 @@ pub(super) struct Needs {
 }
 
 /// The rows of one block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BlockRows {
     pub(super) number: u64,
     pub(super) dim: usize,
@@ -44,7 +44,7 @@ pub(super) struct BlockRows {
     pub(super) run: Option<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     id: Option<Arc<Text>>,
     order: u64,
@@ -52,7 +52,7 @@ struct Entry {
 }
 
 /// What the rows' records hold, by row.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Columns {
     ref_docs: Column,
     /// 1 for rows that were stored without metadata.
@@ -60,7 +60,7 @@ struct Columns {
     keys: HashMap<Text, Column>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     version: Option<u64>,
     next_block: u64,
@@ -74,6 +74,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// True if nothing was read yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.version.is_none() && self.blocks.is_empty()
+    }
+
     /// True if nothing has to be read for a query with these needs.
     pub(super) fn is_current(&self, state: &State, needs: &Needs) -> bool {
         self.version == Some(state.version) && self.has(needs)
