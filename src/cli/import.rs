@@ -11,6 +11,7 @@ use super::{Outcome, open_whole};
 use crate::kv::{LogKv, Map, Value};
 use crate::transfer::{
     DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
+    TransferError,
 };
 
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let what = args.from.display();
-    let failed = |e| Failure::of(&what, e);
+    let failed = |e: TransferError| Failure::of(&what, e.for_program());
     let source = DirSource::new(&args.from);
     let options = ImportOptions::new().salvage(args.salvage).replace(args.replace);
     let options = options.names(args.names.names());

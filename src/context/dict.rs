@@ -9,7 +9,7 @@ use super::slot::Slot;
 use super::{Persist, StorageContext};
 use crate::kv::json::{self, Style};
 use crate::kv::{KvStore, Map, MemoryKv, Value};
-use crate::stores::{Registry, StoreError};
+use crate::stores::StoreError;
 use crate::transfer::{
     ExportReport, FileEntry, FileNames, Given, GivenStores, Import, ImportOptions, Source, Target,
     TransferError, export_with,
@@ -64,15 +64,17 @@ impl Source for Files {
 
 impl StorageContext {
     /// The context of a directory that LlamaIndex persisted, over an empty `kv`: what its
-    /// `from_defaults(persist_dir)` loads. Persisted in the end.
+    /// `from_defaults(persist_dir)` loads. Persisted in the end. All or nothing if `kv` is a log:
+    /// see [`Import::write_to_log`].
     ///
     /// [`Import`] takes more: directories without these files, stores that hold something, damaged
     /// files.
     ///
     /// # Errors
     ///
-    /// [`TransferError::Open`] if `docstore.json` or `index_store.json` is not there, else as
-    /// [`Import::check`] and [`Import::write`].
+    /// [`TransferError::Open`] if `docstore.json` or `index_store.json` is not there,
+    /// [`TransferError::Occupied`] if `kv` holds what the files would fill, else as
+    /// [`Import::check`], and as [`Import::write_to_log`] or [`Import::write`].
     pub fn import(source: &dyn Source, kv: Arc<dyn KvStore>) -> Result<Self, TransferError> {
         let files = source.files().map_err(TransferError::Source)?;
         for needed in ["docstore.json", "index_store.json"] {
@@ -86,30 +88,24 @@ impl StorageContext {
     }
 
     fn imported(import: Import<'_>, kv: Arc<dyn KvStore>) -> Result<Self, TransferError> {
-        let namespaces = import.vector_namespaces();
-        import.write(&kv, &mut |_, _| {})?;
-        let context = StorageContext::from_kv(kv);
-        // Only these: a context that LlamaIndex loads has no other vector stores.
-        let entered = context.writer.change(|kv| {
-            let mut registry = Registry::get(kv)?;
-            registry.vector_stores = Some(namespaces);
-            registry.put(kv)
-        });
-        entered.and_then(|()| context.persist()).map_err(TransferError::Read)?;
-        Ok(context)
+        let import = import.into_context();
+        match kv.log() {
+            Some(log) => import.write_to_log(log, &mut |_, _| {})?,
+            None => import.write(&kv, &mut |_, _| {})?,
+        };
+        Ok(StorageContext::from_kv(kv))
     }
 
     /// The context of such a dictionary, in memory.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`] in [`TransferError::Read`] if one of the five keys is missing; as
-    /// [`Import::check`], with `storage_context.json` for the dictionary as JSON.
+    /// [`TransferError::NoKey`] if one of the five keys is missing; as [`Import::check`], with
+    /// `storage_context.json` for the dictionary as JSON.
     pub fn from_dict(dict: &Value) -> Result<Self, TransferError> {
         let missing = DICT_KEYS.iter().find(|key| dict.get(key).is_none());
         if let Some(key) = missing {
-            let what = "key of the dictionary";
-            return Err(TransferError::Read(StoreError::NotFound { what, id: (*key).into() }));
+            return Err(TransferError::NoKey { key });
         }
         let bytes = json::to_string(dict, Style::Python).into_bytes();
         let files = Files(BTreeMap::from([("storage_context.json".to_owned(), bytes)]));

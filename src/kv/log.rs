@@ -64,6 +64,10 @@ impl KvStore for LogKv {
         WriterLock::clone(&self.db.attached())
     }
 
+    fn log(&self) -> Option<&LogKv> {
+        Some(self)
+    }
+
     fn get(&self, collection: &str, key: &[u8]) -> Result<Option<Value>, KvError> {
         let found =
             self.db.get(collection, key).map_err(|e| KvError::read(collection, Some(key), e))?;

@@ -257,6 +257,12 @@ pub trait KvStore: Send + Sync {
         WriterLock::default()
     }
 
+    /// The log that this store is, if it is one: an import then is all or nothing. Default: none.
+    /// One that hands out a log must hold what that holds, and nothing else.
+    fn log(&self) -> Option<&LogKv> {
+        None
+    }
+
     /// The stored form of the value of `key` (see [`codec`]), or `None`. For large values that are
     /// read in place, again and again: a store that can hands out the bytes without copying them,
     /// and verifies them at the first read only.

@@ -41,6 +41,8 @@ struct Changes {
     /// In the order in which the keys were first written.
     entries: Vec<(Box<[u8]>, Entry)>,
     places: HashMap<Box<[u8]>, usize>,
+    /// Of the values.
+    bytes: usize,
 }
 
 struct Entry {
@@ -58,13 +60,16 @@ impl Changes {
     /// Sets or removes `key`; true if it was there. `is_below` counts if the key is written for
     /// the first time.
     fn set(&mut self, key: &[u8], value: Option<&[u8]>, is_below: bool) -> bool {
+        self.bytes += value.map_or(0, <[u8]>::len);
         let known = self.places.get(key).and_then(|place| self.entries.get_mut(*place));
         if let Some((_, entry)) = known {
             let was = entry.value.is_some();
+            self.bytes -= entry.value.as_ref().map_or(0, |value| value.len());
             entry.value = value.map(Box::from);
             return was;
         }
         let is_below = is_below && !self.is_cleared;
+        self.bytes += 2 * key.len() + ENTRY_LEN;
         self.places.insert(key.into(), self.entries.len());
         self.entries.push((key.into(), Entry { value: value.map(Box::from), is_below }));
         is_below
@@ -75,6 +80,10 @@ impl Changes {
     }
 }
 
+/// What an entry takes beside its key, which is held twice, and its value: its places in the list
+/// and in the table, of which a half may be empty, and what the allocator keeps of each.
+const ENTRY_LEN: usize = 192;
+
 impl Staged {
     /// No changes yet, over `below`.
     pub fn new(below: Arc<dyn KvStore>) -> Self {
@@ -84,6 +93,11 @@ impl Staged {
     /// True if nothing was written.
     pub fn is_empty(&self) -> bool {
         self.changes.lock().values().all(|c| !c.is_cleared && c.entries.is_empty())
+    }
+
+    /// How much memory the changes take, in bytes, about.
+    pub fn byte_len(&self) -> usize {
+        self.changes.lock().values().map(|changes| changes.bytes).sum()
     }
 
     /// The keys of `collection` that were written or removed, in the order in which that was
@@ -336,12 +350,34 @@ mod tests {
                     }
                 }
                 ok(staged.commit(Durability::Buffered));
-                assert!(staged.is_empty());
+                assert!(staged.is_empty() && staged.byte_len() == 0);
                 for name in ["a", "b"] {
                     assert_eq!(sorted(&*below, name), sorted(&expected, name));
                 }
             }
         }
+    }
+
+    /// Goal: the length counts each key once and the value that it has now.
+    #[test]
+    fn the_length_follows_the_values() {
+        let staged = Staged::new(Arc::new(MemoryKv::new()));
+        let text = |len| Value::from("x".repeat(len));
+        ok(staged.put("a", b"k", &text(100)));
+        let small = staged.byte_len();
+        assert!(small > 100);
+        ok(staged.put("a", b"k", &text(10_000)));
+        assert!((9_900..9_910).contains(&(staged.byte_len() - small)));
+        ok(staged.put("a", b"k", &text(100)));
+        assert_eq!(staged.byte_len(), small);
+        ok(staged.put("b", b"k", &text(100)));
+        assert_eq!(staged.byte_len(), 2 * small);
+        ok(staged.delete("a", b"k"));
+        assert!(staged.byte_len() < 2 * small - 100);
+        let mut batch = KvBatch::new();
+        ok(batch.clear("b"));
+        ok(staged.write(batch, Durability::Buffered));
+        assert!(staged.byte_len() < small);
     }
 
     /// Goal: what is dropped without a commit leaves no trace, and one without changes writes

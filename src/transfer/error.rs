@@ -65,6 +65,12 @@ pub enum TransferError {
         /// What became of the store.
         left: Left,
     },
+    /// The dictionary to be loaded lacks one of the five keys that LlamaIndex's has, or is none.
+    /// Nothing was loaded.
+    NoKey {
+        /// The first that is missing.
+        key: &'static str,
+    },
     /// The store cannot be read. What was exported is not whole; a [`Target`](super::Target) that
     /// shows files at its commit only shows none.
     Read(StoreError),
@@ -113,17 +119,21 @@ impl fmt::Display for TransferError {
                 write!(f, "{file}: cannot be opened: {source}; {NOTHING}")
             }
             TransferError::File { file, source } => {
-                write!(f, "{file}: {source}; {NOTHING}; --salvage takes what is whole")
+                write!(f, "{file}: {source}; {NOTHING}; ImportOptions::salvage takes what is whole")
             }
             TransferError::Shape { file, byte, what } => {
-                write!(f, "{file}: byte {byte}: {what}; {NOTHING}; --salvage takes the rest")
+                write!(
+                    f,
+                    "{file}: byte {byte}: {what}; {NOTHING}; ImportOptions::salvage takes the rest"
+                )
             }
             TransferError::NothingFound => {
                 write!(f, "there is no file that LlamaIndex writes; {NOTHING}")
             }
             TransferError::Occupied { spaces } => write!(
                 f,
-                "the store holds {} already; {NOTHING}; --replace puts the import in its place",
+                "the store holds {} already; {NOTHING}; an Import with ImportOptions::replace \
+                 takes its place",
                 spaces.join(", ")
             ),
             TransferError::Twice { space, file, other } => write!(
@@ -136,6 +146,9 @@ impl fmt::Display for TransferError {
             TransferError::Broken { file, source, left } => {
                 write!(f, "the import of {file} failed: {source}; {left}")
             }
+            TransferError::NoKey { key } => {
+                write!(f, "the dictionary has no key \"{key}\"; nothing was loaded")
+            }
             TransferError::Read(e) => write!(f, "the export failed: {e}"),
             TransferError::Write { file, source } if file.is_empty() => {
                 write!(f, "the export failed: {source}")
@@ -143,6 +156,22 @@ impl fmt::Display for TransferError {
             TransferError::Write { file, source } => {
                 write!(f, "{file} cannot be written: {source}")
             }
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl TransferError {
+    /// The message in terms of the options of the program.
+    pub(crate) fn for_program(&self) -> String {
+        let words = self.to_string();
+        match self {
+            TransferError::File { .. } | TransferError::Shape { .. } => {
+                words.replace("ImportOptions::salvage takes", "--salvage takes")
+            }
+            TransferError::Occupied { .. } => words
+                .replace("an Import with ImportOptions::replace takes", "with --replace it takes"),
+            _ => words,
         }
     }
 }
@@ -158,6 +187,7 @@ impl Error for TransferError {
             TransferError::Read(source) => Some(source),
             TransferError::Shape { .. }
             | TransferError::NothingFound
+            | TransferError::NoKey { .. }
             | TransferError::Occupied { .. }
             | TransferError::Twice { .. } => None,
         }

@@ -95,6 +95,8 @@ pub struct Import<'s> {
     options: ImportOptions,
     files: Vec<Planned>,
     claims: Claims,
+    /// The store becomes a context that LlamaIndex loaded: with the vector stores of the files.
+    is_context: bool,
     report: ImportReport,
     /// Bytes of all walks.
     total: u64,
@@ -159,7 +161,8 @@ impl<'s> Import<'s> {
         files.sort_by_key(|file| !file.is_named);
         let total = 2 * files.iter().map(|file| file.report.len).sum::<u64>();
         let claims = Claims::new();
-        let mut import = Import { source, options, files, claims, report, total, done: 0 };
+        let mut import =
+            Import { source, options, files, claims, is_context: false, report, total, done: 0 };
         let mut index = 0;
         while index < import.files.len() {
             match import.walk(index, Walk::Check, progress) {
@@ -308,8 +311,15 @@ impl<'s> Import<'s> {
         Ok(self.report)
     }
 
+    /// The store will have no other vector stores than those of the files, as a context that
+    /// LlamaIndex loads.
+    pub(crate) fn into_context(mut self) -> Self {
+        self.is_context = true;
+        self
+    }
+
     /// The namespaces of the vector stores that were found, empty ones too.
-    pub(crate) fn vector_namespaces(&self) -> Vec<String> {
+    fn vector_namespaces(&self) -> Vec<String> {
         let namespace = |space: &Space| match space {
             Space::Vectors(namespace) => Some(namespace.clone()),
             _ => None,
@@ -321,6 +331,9 @@ impl<'s> Import<'s> {
     fn register(&self, kv: &dyn KvStore) -> Result<(), StoreError> {
         let before = Registry::get(kv)?;
         let mut registry = before.clone();
+        if self.is_context {
+            registry.vector_stores = Some(self.vector_namespaces());
+        }
         for namespace in self.vector_namespaces() {
             registry.add_vector_store(&namespace);
         }
@@ -388,9 +401,10 @@ fn kind_of(
         let content = source.open(name).map_err(|e| format!("it cannot be opened: {e}"))?;
         return Ok((FileKind::of_content(name, content)?, false));
     };
-    // LlamaIndex takes the file of the newer name, too.
+    // LlamaIndex takes the file of the newer name, too. A name that was given is what was meant.
     let newer = FileKind::newer_name(name, names);
-    match newer.filter(|newer| all.contains(newer)) {
+    let given = FileKind::given_names(name, names);
+    match newer.into_iter().chain(given).find(|other| all.contains(other)) {
         Some(newer) => Err(format!("{newer} has taken its place")),
         None => Ok((kind, true)),
     }

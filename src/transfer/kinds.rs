@@ -74,6 +74,35 @@ impl FileKind {
         old.into_iter().find(|fname| *fname == name).map(of)
     }
 
+    /// The names that were given to the file that is called `name` by default, if that is one and
+    /// it was given any.
+    pub(super) fn given_names(name: &str, names: &FileNames) -> Vec<String> {
+        if FileKind::among(name, names).is_some() {
+            return Vec::new();
+        }
+        let usual = FileNames::default();
+        let exact = [
+            (&usual.docstore, &names.docstore),
+            (&usual.index_store, &names.index_store),
+            (&usual.cache, &names.cache),
+            (&usual.graph_store, &names.graph_store),
+            (&usual.property_graph_store, &names.property_graph_store),
+            (&usual.chat_store, &names.chat_store),
+        ];
+        if let Some((_, given)) = exact.into_iter().find(|(usual, _)| *usual == name) {
+            return vec![given.clone()];
+        }
+        let given = &names.vector_store;
+        match FileKind::among(name, &usual) {
+            Some(FileKind::Vectors(namespace)) => {
+                let mut all = vec![format!("{namespace}{NAMESPACE_SEPARATOR}{given}")];
+                all.extend((namespace == DEFAULT_NAMESPACE).then(|| given.clone()));
+                all
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The kind that the first key of a document stands for.
     ///
     /// # Errors

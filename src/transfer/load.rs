@@ -16,7 +16,8 @@ use crate::kv::json::{JsonReader, Next, StreamError};
 use crate::kv::{KvStore, Staged, Text, Value};
 use crate::limits::{COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX};
 
-/// Bytes of a file that become one batch, or a little more.
+/// Bytes that become one batch, or a little more: of a file, or of memory for what was made of it,
+/// which is far more if the records are small.
 const BATCH_LEN: usize = 4 << 20;
 /// Bytes of a file after which progress is told.
 const PROGRESS_LEN: usize = 256 << 10;
@@ -195,9 +196,19 @@ impl<'a> Load<'a> {
         }
         if at - self.batch_start >= BATCH_LEN {
             self.batch_start = at;
-            self.commit()?;
+            return self.commit();
         }
-        Ok(())
+        self.commit_if_large()
+    }
+
+    /// Time for a batch, perhaps, wherever the reader is.
+    pub(super) fn commit_if_large(&self) -> Result<(), Stop> {
+        match &self.walk {
+            Walk::First(staged) | Walk::Second(staged) if staged.byte_len() >= BATCH_LEN => {
+                self.commit()
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes what is staged.

@@ -231,6 +231,7 @@ fn fill(load: &mut Load<'_>, store: &VectorStore, path: &[&str]) -> Result<(), S
         {
             orphan(load, &ref_docs, REF_DOCS, &id);
         }
+        load.commit_if_large()?;
     }
     while let Some((id, value)) = load.tolerate(metadata.take())?.flatten() {
         if let Some(map) = map(value)
@@ -238,6 +239,7 @@ fn fill(load: &mut Load<'_>, store: &VectorStore, path: &[&str]) -> Result<(), S
         {
             orphan(load, &metadata, METADATA, &id);
         }
+        load.commit_if_large()?;
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ fn errors_name_the_file_and_the_place() {
     ] {
         let said = one(name, text);
         assert!(said.starts_with(message), "{said}\n{message}");
-        assert!(said.contains("--salvage takes"), "{said}");
+        assert!(said.contains("ImportOptions::salvage takes"), "{said}");
     }
     let long = format!("{{\"c\": {{\"{}\": 1}}}}", "k".repeat(70_000));
     assert!(one("docstore.json", &long).contains("a key is 70000 bytes long, more than 65535"));
@@ -118,8 +118,8 @@ fn what_is_there_is_replaced_only_when_asked_for() {
     let said = import(&files("new"), &kv, ImportOptions::new()).unwrap_err().to_string();
     assert_eq!(
         said,
-        "the store holds the document store \"docstore\" already; nothing was imported; --replace \
-         puts the import in its place"
+        "the store holds the document store \"docstore\" already; nothing was imported; an \
+         Import with ImportOptions::replace takes its place"
     );
     assert_eq!(everything(&*kv), before);
     import(&files("new"), &kv, ImportOptions::new().replace(true)).unwrap();
@@ -313,6 +313,45 @@ fn what_a_killed_import_did_not_fill_is_safe() {
     let files = Files::of(&[("docstore.json", text)]);
     import_to_log(&files, &log, ImportOptions::new()).unwrap();
     assert!(import_to_log(&files, &log, ImportOptions::new()).is_err());
+}
+
+/// The file that fails, with the other file that a context needs.
+struct WithStructs(Generated);
+
+impl Source for WithStructs {
+    fn files(&self) -> std::io::Result<Vec<siltstone::transfer::FileEntry>> {
+        let mut files = self.0.files()?;
+        let name = "index_store.json".to_owned();
+        files.push(siltstone::transfer::FileEntry { name, len: 2 });
+        Ok(files)
+    }
+
+    fn open(&self, name: &str) -> std::io::Result<Box<dyn std::io::Read + '_>> {
+        match name {
+            "index_store.json" => Ok(Box::new(&b"{}"[..])),
+            _ => self.0.open(name),
+        }
+    }
+}
+
+/// Goal: a context that is imported into a log is there whole, or the log is as it was.
+#[test]
+fn a_context_is_imported_into_a_log_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(LogKv::open(dir.path()).unwrap());
+    log.put("mine", b"k", &Value::from(1)).unwrap();
+    let before = everything(&*log);
+    let source = WithStructs(failing(Some((2, 9_000_000))));
+    let said = StorageContext::import(&source, log.clone()).unwrap_err().to_string();
+    assert!(said.ends_with("the disk is gone; the store is as it was"), "{said}");
+    assert_eq!(everything(&*log), before);
+    let source = WithStructs(failing(None));
+    let context = StorageContext::import(&source, log.clone()).unwrap();
+    assert_eq!(context.vector_namespaces().unwrap(), Vec::<String>::new());
+    assert_eq!(log.len("docstore/data").unwrap(), 12_000);
+    assert!(names(&log).is_empty(), "no snapshot is left");
+    let said = StorageContext::import(&source, log.clone()).unwrap_err().to_string();
+    assert!(said.contains("already; nothing was imported") && !said.contains("--"), "{said}");
 }
 
 /// Who drops the snapshot of a killed import keeps the part as it is.

@@ -191,6 +191,44 @@ fn files_of_other_names_are_found_and_written() {
     assert_eq!(again.get("mine", b"l").unwrap(), kv.get("mine", b"l").unwrap());
 }
 
+/// Goal: of a file of a name that was given and one of the usual name, the given one counts.
+#[test]
+fn a_given_name_wins() {
+    let metadata =
+        |id: &str| format!(r#"{{"docstore/metadata": {{"{id}": {{"doc_hash": "h"}}}}}}"#);
+    let row = |id: &str| format!(r#"{{"embedding_dict": {{"{id}": [1.0]}}}}"#);
+    for (given, usual, is_vectors) in [
+        ("my_docs.json", "docstore.json", false),
+        ("a__my_rows.json", "a__vector_store.json", true),
+        ("default__my_rows.json", "default__vector_store.json", true),
+        ("my_rows.json", "default__vector_store.json", true),
+        ("default__my_rows.json", "vector_store.json", true),
+    ] {
+        let text = |id| if is_vectors { row(id) } else { metadata(id) };
+        let files = Files::of(&[(given, &text("right")), (usual, &text("wrong"))]);
+        let mut names = FileNames::default();
+        (names.docstore, names.vector_store) = ("my_docs.json".into(), "my_rows.json".into());
+        let kv = memory();
+        let report = import(&files, &kv, ImportOptions::new().names(names)).unwrap();
+        assert_eq!(report.ignored.len(), 1, "{usual}");
+        let ignored = &report.ignored[0];
+        let why = format!("{given} has taken its place");
+        assert_eq!((ignored.name.as_str(), &ignored.why), (usual, &why));
+        let alone = memory();
+        let files = Files::of(&[(given, &text("right"))]);
+        let mut names = FileNames::default();
+        (names.docstore, names.vector_store) = ("my_docs.json".into(), "my_rows.json".into());
+        import(&files, &alone, ImportOptions::new().names(names)).unwrap();
+        assert_eq!(everything(&*kv), everything(&*alone), "{usual}");
+    }
+    // Alone, the usual name is as good as any.
+    let files = Files::of(&[("docstore.json", &metadata("a"))]);
+    let mut names = FileNames::default();
+    names.docstore = "my_docs.json".into();
+    let report = import(&files, &memory(), ImportOptions::new().names(names)).unwrap();
+    assert_eq!((report.records(), report.ignored.len()), (1, 0));
+}
+
 #[test]
 fn collections_of_our_own_are_not_taken_for_others() {
     for name in ["graph_store/edges", "vector_store/a/rows", "docstore/ref_doc_info.nodes"] {

@@ -15,6 +15,8 @@ use super::*;
 struct Scales {
     inner: MemoryKv,
     batches: Mutex<Vec<usize>>,
+    /// How many changes the largest batch has.
+    changes_max: Mutex<usize>,
 }
 
 impl KvStore for Scales {
@@ -44,6 +46,8 @@ impl KvStore for Scales {
 
     fn write(&self, batch: KvBatch, durability: Durability) -> Result<Written, KvError> {
         self.batches.lock().unwrap().push(batch.byte_len());
+        let mut most = self.changes_max.lock().unwrap();
+        *most = most.max(batch.len());
         self.inner.write(batch, durability)
     }
 
@@ -145,4 +149,59 @@ fn files_of_no_kind_are_held() {
         println!("{name}: {} batches, largest {largest} bytes", batches.len());
         assert!(batches.len() > 4 && *largest < 9 << 20, "{name}: {largest}");
     }
+}
+
+/// Goal: small records, of which a megabyte of a file makes far more in memory, are bounded too, as
+/// are rows that are changed when the end of the file is reached.
+#[test]
+fn many_small_records_are_not_held() {
+    let source = Generated {
+        name: "docstore.json",
+        head: r#"{"docstore/metadata": {"#,
+        tail: "}}",
+        record: |i| format!(r#""{i}": {{"doc_hash": "h"}}"#),
+        records: 100_000,
+        fails_on: None,
+        opens: <_>::default(),
+        bytes_read: <_>::default(),
+    };
+    let scales = Arc::new(Scales::default());
+    let kv: Arc<dyn KvStore> = scales.clone();
+    assert_eq!(import(&source, &kv, ImportOptions::new()).unwrap().records(), 100_000);
+    let (batches, most) =
+        (scales.batches.lock().unwrap().len(), *scales.changes_max.lock().unwrap());
+    println!("{batches} batches, at most {most} changes");
+    assert!(batches > 3 && most < 25_000, "{batches} batches, {most}");
+
+    let rows = 6000;
+    let list = |record: &dyn Fn(usize) -> String, ids: &mut dyn Iterator<Item = usize>| {
+        ids.map(|id| format!(r#""{id}": {}"#, record(id))).collect::<Vec<_>>().join(", ")
+    };
+    let embedding = format!("[{}1.5]", "0.5, ".repeat(200));
+    let embeddings = list(&|_| embedding.clone(), &mut (0..rows));
+    let ref_docs = list(&|_| r#""d""#.to_owned(), &mut (0..rows).rev());
+    let metadata = list(&|id| format!(r#"{{"n": {id}}}"#), &mut (0..rows).rev());
+    let text = format!(
+        r#"{{"embedding_dict": {{{embeddings}}}, "text_id_to_ref_doc_id": {{{ref_docs}}},
+            "metadata_dict": {{{metadata}}}}}"#
+    );
+    let scales = Arc::new(Scales::default());
+    let kv: Arc<dyn KvStore> = scales.clone();
+    import(&Files::of(&[("a__vector_store.json", &text)]), &kv, ImportOptions::new()).unwrap();
+    let batches = scales.batches.lock().unwrap();
+    let largest = *batches.iter().max().unwrap();
+    println!("{} batches, largest {largest} bytes", batches.len());
+    assert!(batches.len() > 3 && largest < 5 << 20, "{largest}");
+    let store = siltstone::stores::VectorStore::with_namespace(kv.clone(), "a");
+    let mut right = 0;
+    store
+        .for_each_entry(&mut |entry| {
+            let map = entry.metadata.unwrap_or_default();
+            let is_right = entry.ref_doc_id == Some("d".into());
+            let id = map.get("n").and_then(Value::as_int).map(|n| n.to_string());
+            right += usize::from(is_right && id.is_some_and(|id| entry.id == id.as_str()));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(right, rows);
 }
