@@ -181,7 +181,7 @@ mod registry {
         BooksNotSwung,
         /// Compaction does not use the reserve when the device is full.
         ReserveNotUsed,
-        /// Compaction leaves an expired record that is overwritten meanwhile in the snapshots' books.
+        /// Compaction leaves an expired record, overwritten meanwhile, in the snapshots' books.
         ExpiredStaysInBooks,
         /// The log takes the room of a device that compaction needs to give some back.
         LogTakesAllRoom,

@@ -245,8 +245,8 @@ impl Db {
     /// [`Options::retention`].
     ///
     /// If nothing was written since the newest snapshot was recorded, by this process or an earlier
-    /// one, and that has no name and no time, it is returned and no other is recorded. Whoever gives
-    /// a name or a time ([`Db::persist_with`]) gets one of their own.
+    /// one, and that has no name and no time, it is returned and no other is recorded. Whoever
+    /// gives a name or a time ([`Db::persist_with`]) gets one of their own.
     ///
     /// # Errors
     ///

@@ -120,8 +120,9 @@ impl Core {
         }
     }
 
-    /// Takes an expired put that was overwritten while its segment was compacted out of the books of
-    /// the snapshots that it was kept for. It has expired for them as well, so it was not copied.
+    /// Takes an expired put that was overwritten while its segment was compacted out of the books
+    /// of the snapshots that it was kept for. It has expired for them as well, so it was not
+    /// copied.
     /// Requires: apply lock held.
     fn strike_out(&self, segment: &Segment, hint: &Hint, location: Location) {
         for point in self.points.since(0) {
