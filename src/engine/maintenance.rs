@@ -78,7 +78,8 @@ impl Core {
         if log.capacity < usual && end <= usual {
             let target = (log.capacity * 4).max(YOUNG_SEGMENT_LEN);
             let some = just_enough + usual / SHORT_SHARE;
-            log.capacity = as_long_as_fits([target, some.min(target), just_enough], |len| {
+            let lens = [target, some.min(target), just_enough];
+            log.capacity = self.take_room(is_urgent, lens, |len| {
                 let len = len.min(usual).max(end);
                 self.leave_room_unless(is_urgent, len - log.capacity)?;
                 self.extend_active(&active, len).map(|()| len)
@@ -92,6 +93,28 @@ impl Core {
     fn kept_for_urgent(&self, is_urgent: bool) -> u64 {
         let kept = (self.options.segment_len / URGENT_SHARE).min(URGENT_LEN_MAX);
         if is_urgent { 0 } else { kept }
+    }
+
+    /// Does `take` with the first length of which there is room. What `is_urgent` may have that of
+    /// the reserve: what it does not take, compaction still finds.
+    fn take_room<T>(
+        &self,
+        is_urgent: bool,
+        lens: [u64; 3],
+        mut take: impl FnMut(u64) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        let [long, short, least] = lens;
+        let mut result = take(long);
+        for len in [short, least] {
+            if !matches!(result, Err(WriteError::Full(_))) {
+                return result;
+            }
+            result = take(len);
+        }
+        match result {
+            Err(WriteError::Full(_)) if is_urgent => self.with_reserve(|| take(least)),
+            result => result,
+        }
     }
 
     /// As [`Core::leave_room`], but for what `is_urgent`.
@@ -133,7 +156,7 @@ impl Core {
             if prepared.is_none() {
                 let usual = self.new_segment_len(log);
                 let short = usual / SHORT_SHARE;
-                *prepared = Some(as_long_as_fits([usual, short, just_enough], |l| {
+                *prepared = Some(self.take_room(is_urgent, [usual, short, just_enough], |l| {
                     self.leave_room_unless(is_urgent, l.max(len))?;
                     self.create_segment(l.max(len))
                 })?);
@@ -399,22 +422,6 @@ impl Core {
             ReadMode::Pread => None,
         }
     }
-}
-
-/// Does `take` with the first length of which there is room for.
-fn as_long_as_fits<T>(
-    lens: [u64; 3],
-    mut take: impl FnMut(u64) -> Result<T, WriteError>,
-) -> Result<T, WriteError> {
-    let [first, others @ ..] = lens;
-    let mut result = take(first);
-    for len in others {
-        if !matches!(result, Err(WriteError::Full(_))) {
-            break;
-        }
-        result = take(len);
-    }
-    result
 }
 
 pub(super) fn too_many_segments() -> WriteError {
