@@ -53,9 +53,6 @@ pub struct Run {
     held: Vec<Held>,
     /// Which operations of the disk belong to which part of the store.
     parts: Vec<(Part, Range<usize>)>,
-    /// Where the log ended when the last durable snapshot was recorded, and its number: asked for
-    /// another one when nothing was written since, the store gives the same.
-    recorded: Option<(u64, u64)>,
     /// A write or a sync failed in such a way that nobody knows what is on the disk: it is this
     /// state or a later one.
     in_doubt: Option<usize>,
@@ -170,7 +167,6 @@ impl Run {
             history: History::new(),
             held: Vec::new(),
             parts: Vec::new(),
-            recorded: None,
             in_doubt: None,
             faults,
             errors: 0,
@@ -314,10 +310,7 @@ impl Run {
             self.trusted.get_or_insert(self.sim.position());
         }
         match self.setup.options(&self.sim).open(&self.dir) {
-            Ok(db) => {
-                self.recorded = None;
-                self.db = Some(db);
-            }
+            Ok(db) => self.db = Some(db),
             Err(e @ OpenError::Io(_)) => return self.error("open", &e),
             Err(e) => return Err(Violation(format!("open refused: {e}"))),
         }
@@ -403,31 +396,26 @@ impl Run {
         self.open()?;
         let Some(db) = self.db.clone() else { return Ok(()) };
         let visible = self.history.current();
-        let recorded = self.recorded.filter(|(end, id)| {
-            let is_there = self.history.now().snapshots().contains(id);
-            name.is_none() && is_there && *end == db.stats().next_seqno
-        });
-        let mut id = recorded.map_or(0, |(_, id)| id);
+        // One whose record is the last of the log is asked for again, if both have no name. What
+        // compaction notes when one is recorded comes behind it, and makes the next one a new one.
+        let newest = db.snapshots().pop().filter(|s| s.seqno + 1 == db.stats().next_seqno);
+        let recorded = newest
+            .filter(|newest| name.is_none() && newest.name.is_none())
+            .map(|newest| newest.id)
+            .filter(|id| self.history.now().snapshots().contains(id));
+        let mut id = recorded.unwrap_or(0);
         if recorded.is_none() {
             let (name, unnamed_max) = (name.clone(), self.setup.unnamed_max);
             self.history.start_with(self.sim.position(), |model| {
                 id = model.record_snapshot(name, unnamed_max);
             });
         }
-        let is_named = name.is_some();
         let options = PersistOptions { name, ..PersistOptions::default() };
         match db.persist_with(options) {
             Ok(info) if id != info.id => {
                 return Err(Violation(format!("snapshot {id:?} was recorded as {info:?}")));
             }
-            Ok(info) => {
-                self.is_durable()?;
-                if recorded.is_none() {
-                    // Its record is the last of its batch. What compaction notes on that occasion
-                    // comes behind, and makes the next one a new one.
-                    self.recorded = (!is_named).then_some((info.seqno + 1, id));
-                }
-            }
+            Ok(_) => self.is_durable()?,
             Err(e) if recorded.is_none() => self.write_failed(visible, &e)?,
             Err(e) => {
                 self.doubt(&e);
