@@ -20,8 +20,8 @@ pub(super) struct Args {
     /// Copy every segment, also where the file system could link it
     #[arg(long)]
     copy: bool,
-    /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now, into
-    /// a target of its own: no other backup goes there afterwards
+    /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now,
+    /// into a target of its own: no other backup goes there afterwards
     #[arg(long, value_name = "ID")]
     snapshot: Option<u64>,
     /// Open the finished backup and verify every byte of it; one at an address is read again and
