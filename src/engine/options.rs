@@ -84,7 +84,7 @@ pub struct CompactionOptions {
     /// Compaction runs by itself, in the background. Default: true.
     pub auto: bool,
     /// It starts when the log takes more than this many percent of what is needed of it: less
-    /// space for more writing. Default: 121. Minimum: 105.
+    /// space for more writing. Default: 119. Minimum: 105.
     pub space_percent: u64,
     /// It writes no faster than this many bytes a second; 0 for as fast as it can. Default: 0.
     pub bytes_per_second: u64,
@@ -92,7 +92,7 @@ pub struct CompactionOptions {
 
 impl Default for CompactionOptions {
     fn default() -> Self {
-        CompactionOptions { auto: true, space_percent: 121, bytes_per_second: 0 }
+        CompactionOptions { auto: true, space_percent: 119, bytes_per_second: 0 }
     }
 }
 
