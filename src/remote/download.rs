@@ -82,6 +82,19 @@ async fn get(
         None => return Err(damaged("it is not there".to_owned())),
     }
     let incoming = receiver.segment(entry.id)?;
+    read_object(remote, entry, |part, at| Ok(incoming.write(part, at)?)).await?;
+    Ok(incoming.finish()?)
+}
+
+/// Reads a whole object and calls `each` with its parts and where they stand. Fails in the end if
+/// its checksum is not that of `entry`.
+pub(super) async fn read_object(
+    remote: &Remote,
+    entry: &Entry,
+    mut each: impl FnMut(&[u8], u64) -> Result<(), RemoteError>,
+) -> Result<(), RemoteError> {
+    let path = remote.segments_path().join(entry.object_name().as_str());
+    let damaged = |what| RemoteError::Damaged { object: path.to_string(), what };
     let mut hasher = Xxh3Default::new();
     let mut at = 0;
     while at < entry.len {
@@ -92,11 +105,11 @@ async fn get(
             return Err(damaged(format!("it ends at byte {}", at + part.len() as u64)));
         }
         hasher.update(&part);
-        incoming.write(&part, at)?;
+        each(&part, at)?;
         at = end;
     }
     if hasher.digest128() != entry.checksum {
         return Err(damaged("its checksum does not match".to_owned()));
     }
-    Ok(incoming.finish()?)
+    Ok(())
 }

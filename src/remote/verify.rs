@@ -1,11 +1,11 @@
 //! Reads a backup again as it stands in the object store.
 
 use object_store::ObjectStoreExt;
-use xxhash_rust::xxh3::Xxh3Default;
 
 use super::catalog::Catalog;
+use super::download::read_object;
 use super::upload::find_catalog;
-use super::{PART_LEN, Remote, RemoteError};
+use super::{Remote, RemoteError};
 use crate::engine::{BackupOptions, BackupProgress};
 
 /// Compares every object of the backup with `wanted`, which was written: all bytes are read.
@@ -28,23 +28,12 @@ pub(super) async fn verify(
         if head.size != entry.len {
             return Err(damaged(format!("{} bytes, expected {}", head.size, entry.len)));
         }
-        let mut hasher = Xxh3Default::new();
-        let mut at = 0;
-        while at < entry.len {
-            let end = (at + PART_LEN).min(entry.len);
-            let got = remote.store.get_range(&path, at..end).await;
-            let part = got.map_err(RemoteError::of("read", &path))?;
-            if part.len() as u64 != end - at {
-                return Err(damaged(format!("it ends at byte {}", at + part.len() as u64)));
-            }
-            hasher.update(&part);
-            progress.bytes_done += end - at;
+        read_object(remote, entry, |part, _| {
+            progress.bytes_done += part.len() as u64;
             options.tell(&progress);
-            at = end;
-        }
-        if hasher.digest128() != entry.checksum {
-            return Err(damaged("its checksum does not match".to_owned()));
-        }
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }
