@@ -14,8 +14,8 @@ use siltstone::{BackupOptions, CompactionOptions, Db, Durability, Options, Write
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn open(dir: &Path) -> Db {
-    // Which objects are kept is counted.
-    let options = Options::new().compaction(CompactionOptions::manual());
+    // Which objects are kept is counted: one that is sealed between two backups is another one.
+    let options = Options::new().compaction(CompactionOptions::manual()).inline_maintenance(true);
     options.segment_len(64 << 10).open(dir).unwrap()
 }
 
