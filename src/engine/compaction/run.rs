@@ -140,8 +140,12 @@ impl Core {
                 let what = "its hints are damaged, and some of its frames";
                 return Err(Failure::Damaged(segment.corruption(0, what).into()));
             }
+            let mut found = 0;
             for hint in hints {
-                match self.judge(segment, &hint) {
+                let need = self.judge(segment, &hint);
+                let is_in_index = matches!(need, Some(Need::Live | Need::Expired));
+                found += u64::from(is_in_index && hint.kind == Kind::Put);
+                match need {
                     Some(Need::Live) => {
                         survivors.push(Survivor { hint, input, is_pinned: false });
                     }
@@ -161,12 +165,28 @@ impl Core {
                     None => {}
                 }
             }
+            self.check_all_found(segment, found).map_err(|e| leave_alone(segment, e))?;
         }
         let kept = self.needed_tombstones(inputs, &survivors, tombstones);
         let has_needed_tombstones = !kept.is_empty();
         survivors.extend(kept);
         survivors.sort_unstable_by_key(|s| s.hint.seqno);
         Ok(Survey { survivors, expired, has_needed_tombstones })
+    }
+
+    /// Fails if the index leads to more records of `segment` than its hints name, of which `found`
+    /// were live: one of the two is wrong, and what the segment holds is all there is to mend it.
+    fn check_all_found(&self, segment: &Segment, found: u64) -> Result<(), ReadError> {
+        // Writers count a record out of one and into the other. What was live may have died since.
+        let live = {
+            let _applying = self.apply.lock();
+            segment.live_records.load(Ordering::Relaxed)
+        };
+        if live > found {
+            let what = "the index leads to more records in it than its hints name";
+            return Err(segment.corruption(0, what).into());
+        }
+        Ok(())
     }
 
     /// True if nothing in a sealed segment is needed, now and for good: what is dead stays so.
