@@ -1,51 +1,19 @@
 //! `siltstone query` and `siltstone graph`, run as a process: results for people and for machines,
 //! and what is said of wrong use.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use siltstone::StorageContext;
 use siltstone::model::{ChatMessage, LabelledNode, MessageRole, Node, Relation};
 use siltstone::stores::{AddOptions, MessageStatus, VectorStore};
 
-/// Runs the program in `dir`: its exit code, standard output and standard error.
-fn run(dir: &Path, args: &[&str], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_siltstone"))
-        .current_dir(dir)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that does not want the input may end before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let done = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-}
-
-fn ok(dir: &Path, args: &[&str], input: &str) -> String {
-    let (code, out, err) = run(dir, args, input);
-    assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
-    out
-}
-
-/// The one line on standard error of a run that ends with `code` and prints nothing else.
-fn complains(dir: &Path, args: &[&str], input: &str, code: i32) -> String {
-    let (ended, out, err) = run(dir, args, input);
-    assert_eq!((ended, out.as_str()), (code, ""), "{args:?}: {err}");
-    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
-    err
-}
+use crate::program::{complains, complains_with_input, ok, ok_with_input, run};
 
 fn query(dir: &Path, more: &[&str], input: &str) -> Value {
     let args = [&["query", "store", "--embedding", "-", "--json"], more].concat();
-    serde_json::from_str(&ok(dir, &args, input)).unwrap()
+    serde_json::from_str(&ok_with_input(dir, &args, input)).unwrap()
 }
 
 fn ids(answer: &Value) -> Vec<&str> {
@@ -92,7 +60,7 @@ fn query_prints_the_nearest_with_what_is_known_of_them() {
     let dir = store();
     let dir = dir.path();
     fs::write(dir.join("q.json"), "[1, 0.0]\n").unwrap();
-    let text = ok(dir, &["query", "store", "--embedding", "q.json", "--top-k", "3"], "");
+    let text = ok(dir, &["query", "store", "--embedding", "q.json", "--top-k", "3"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines,
@@ -140,7 +108,7 @@ fn query_says_what_is_wrong() {
     let dir = dir.path();
     let with = |more: &[&str], input: &str, code: i32| {
         let args = [&["query", "store", "--embedding", "-"], more].concat();
-        complains(dir, &args, input, code)
+        complains_with_input(dir, &args, input, code)
     };
     let line = with(&["--namespace", "nope"], "[1, 0]", 1);
     assert!(line.contains("no vector store \"nope\""), "{line}");
@@ -163,11 +131,11 @@ fn query_says_what_is_wrong() {
         let line = with(&[], input, 2);
         assert!(line.contains(what), "{input}: {line}");
     }
-    let line = complains(dir, &["query", "store", "--embedding", "no.json"], "", 2);
+    let line = complains(dir, &["query", "store", "--embedding", "no.json"], 2);
     assert!(line.contains("cannot read the embedding in no.json"), "{line}");
     let line = with(&["--mode", "svm"], "[1, 0]", 2);
     assert!(line.contains("svm"), "{line}");
-    let line = complains(dir, &["query", "none", "--embedding", "-"], "[1]", 2);
+    let line = complains_with_input(dir, &["query", "none", "--embedding", "-"], "[1]", 2);
     assert!(line.contains("none"), "{line}");
 }
 
@@ -180,14 +148,14 @@ fn query_says_that_documents_have_no_embeddings() {
     context.persist().unwrap();
     drop(context);
     let ask = ["query", "store", "--embedding", "-"];
-    let line = complains(dir, &ask, "[1]", 1);
+    let line = complains_with_input(dir, &ask, "[1]", 1);
     assert!(line.contains("vector store \"default\" in store has no rows"), "{line}");
     let context = StorageContext::open(dir.join("store")).unwrap();
     let nodes = [Node::text("n1", "words"), Node::text("n2", "words")];
     context.docstore().add_documents(&nodes, &AddOptions::default()).unwrap();
     context.persist().unwrap();
     drop(context);
-    let line = complains(dir, &ask, "[1]", 1);
+    let line = complains_with_input(dir, &ask, "[1]", 1);
     assert!(line.contains("documents are in store, but no embeddings: it has 2 nodes"), "{line}");
 }
 
@@ -208,10 +176,10 @@ fn query_gives_scores_that_every_reader_takes() {
     let answer = query(dir, &[], "[1, 0]");
     let zeros = answer["results"].as_array().unwrap().iter().find(|hit| hit["id"] == "zeros");
     assert_eq!(zeros.unwrap()["score"], Value::Null);
-    let text = ok(dir, &["query", "store", "--embedding", "-"], "[1, 0]");
+    let text = ok_with_input(dir, &["query", "store", "--embedding", "-"], "[1, 0]");
     assert!(text.lines().any(|line| line.starts_with("0.000000  small")), "{text}");
     assert!(text.lines().any(|line| line.starts_with("-0.707107  away")), "{text}");
-    let text = ok(dir, &["query", "store", "--embedding", "-", "--json"], "[0, 0]");
+    let text = ok_with_input(dir, &["query", "store", "--embedding", "-", "--json"], "[0, 0]");
     assert!(!text.contains("NaN") && !text.contains("-0.0"), "{text}");
 }
 
@@ -240,7 +208,7 @@ fn json_has_null_for_numbers_without_a_form() {
     drop(context);
     let there = json!({"a": [null, {"b": null}], "c": null, "d": 0.5});
     let lines = |args: &[&str]| -> Vec<Value> {
-        let text = ok(dir, args, "");
+        let text = ok(dir, args);
         text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     };
     let reached = &lines(&["graph", "store", "Ann", "--json"])[0];
@@ -250,17 +218,17 @@ fn json_has_null_for_numbers_without_a_form() {
     assert_eq!(messages.len(), 2);
     assert!(messages.iter().all(|line| line["additional_kwargs"]["odd"] == there));
     assert_eq!(lines(&["get", "store", "c", "k", "--json"])[0]["value"], there);
-    let printed = ok(dir, &["graph", "store", "Ann"], "");
+    let printed = ok(dir, &["graph", "store", "Ann"]);
     assert!(printed.contains("[NaN, {\"b\": -Infinity}]"), "{printed}");
-    assert!(ok(dir, &["chat", "store", "chat"], "").contains("Infinity"));
-    assert!(ok(dir, &["get", "store", "c", "k"], "").contains("NaN"));
+    assert!(ok(dir, &["chat", "store", "chat"]).contains("Infinity"));
+    assert!(ok(dir, &["get", "store", "c", "k"]).contains("NaN"));
 }
 
 #[test]
 fn graph_prints_what_is_reached() {
     let dir = store();
     let dir = dir.path();
-    let text = ok(dir, &["graph", "store", "Ann", "--depth", "9"], "");
+    let text = ok(dir, &["graph", "store", "Ann", "--depth", "9"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines,
@@ -277,7 +245,7 @@ fn graph_prints_what_is_reached() {
     );
     let json = |args: &[&str]| -> Value {
         let args = [&["graph", "store", "--json"], args].concat();
-        serde_json::from_str(&ok(dir, &args, "")).unwrap()
+        serde_json::from_str(&ok(dir, &args)).unwrap()
     };
     let answer = json(&["Bob", "--depth", "1"]);
     assert_eq!(answer["triplets"], json!([["Bob", "knows", "Cid"]]));
@@ -297,7 +265,7 @@ fn graph_prints_what_is_reached() {
 fn graph_says_what_is_missing_or_cut() {
     let dir = store();
     let dir = dir.path();
-    let line = complains(dir, &["graph", "store", "Eve"], "", 1);
+    let line = complains(dir, &["graph", "store", "Eve"], 1);
     assert!(line.contains("no triplet starts from \"Eve\""), "{line}");
     assert!(line.contains("4 triplets"), "{line}");
     let (code, out, err) = run(dir, &["graph", "store", "Ann", "--limit", "1"], "");
@@ -326,7 +294,7 @@ fn graph_is_cut_only_where_the_limit_says_so() {
     drop(context);
     let answer = |args: &[&str]| -> (usize, bool) {
         let args = [&["graph", "store", "--json"], args].concat();
-        let answer: Value = serde_json::from_str(&ok(dir, &args, "")).unwrap();
+        let answer: Value = serde_json::from_str(&ok(dir, &args)).unwrap();
         let triplets = answer["triplets"].as_array().unwrap();
         let nearest: Vec<&str> =
             triplets.iter().take(2).map(|triplet| triplet[0].as_str().unwrap()).collect();

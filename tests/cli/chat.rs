@@ -1,23 +1,17 @@
 //! `siltstone chat`: conversations for people and for machines, and what is not there.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
-use std::process::Command;
 
 use siltstone::StorageContext;
 use siltstone::kv::{Map, Value as Stored, json as stored_json};
 use siltstone::model::{BlockKind, ChatMessage, ContentBlock, MessageRole};
 use siltstone::stores::{ChatQueue, ChatStore, MessageStatus};
 
-/// Runs the program; exit code, standard output, standard error.
+use crate::program::run;
+
+/// Runs `siltstone chat` on the store in `dir`: exit code, standard output, standard error.
 fn chat(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_siltstone"))
-        .args(["chat", dir.to_str().unwrap()])
-        .args(args)
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    run(dir, &[&["chat", dir.to_str().unwrap()], args].concat(), "")
 }
 
 fn block(kind: BlockKind, fields: &str) -> ContentBlock {
