@@ -42,6 +42,16 @@ fn url(dir: &Path) -> String {
     format!("file://{}", dir.display())
 }
 
+/// A store of `keys` keys in the directory `store`, and a place for its backups in the directory
+/// `objects`, both in a new directory.
+fn store_and_place(keys: u32) -> (tempfile::TempDir, Db, Remote) {
+    let temp = tempfile::tempdir().unwrap();
+    let remote = Remote::open(&url(&temp.path().join("objects"))).unwrap();
+    let db = open(&temp.path().join("store"));
+    write(&db, 0..keys, 200);
+    (temp, db, remote)
+}
+
 /// The objects with segments below `dir`.
 fn objects(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("segments")).unwrap();
@@ -102,11 +112,8 @@ fn a_backup_comes_back_as_it_went() {
 /// anew. Method: the process dies in the middle: segments are there, the catalog is the old one.
 #[test]
 fn an_interrupted_upload_goes_on() {
-    let temp = tempfile::tempdir().unwrap();
+    let (temp, db, remote) = store_and_place(2000);
     let (store, place) = (temp.path().join("store"), temp.path().join("objects"));
-    let remote = Remote::open(&url(&place)).unwrap();
-    let db = open(&store);
-    write(&db, 0..2000, 200);
     remote.backup(&db, BackupOptions::new()).unwrap();
     let (earlier, catalog) = (contents(&store), fs::read(place.join("BACKUP")).unwrap());
     let kept = objects(&place);
@@ -136,11 +143,8 @@ fn an_interrupted_upload_goes_on() {
 
 #[test]
 fn an_interrupted_restore_goes_on() {
-    let temp = tempfile::tempdir().unwrap();
+    let (temp, db, remote) = store_and_place(3000);
     let (store, dir) = (temp.path().join("store"), temp.path().join("restored"));
-    let remote = Remote::open(&url(&temp.path().join("objects"))).unwrap();
-    let db = open(&store);
-    write(&db, 0..3000, 200);
     remote.backup(&db, BackupOptions::new()).unwrap();
     let whole = remote.restore(&dir, BackupOptions::new()).unwrap();
     fs::remove_file(dir.join("MANIFEST")).unwrap();
@@ -157,11 +161,8 @@ fn an_interrupted_restore_goes_on() {
 /// cut, is removed.
 #[test]
 fn damaged_objects_are_refused() {
-    let temp = tempfile::tempdir().unwrap();
+    let (temp, db, remote) = store_and_place(2000);
     let place = temp.path().join("objects");
-    let remote = Remote::open(&url(&place)).unwrap();
-    let db = open(&temp.path().join("store"));
-    write(&db, 0..2000, 200);
     remote.backup(&db, BackupOptions::new()).unwrap();
     let mut paths = objects(&place);
     assert!(paths.len() > 4);
@@ -275,11 +276,8 @@ fn a_snapshot_goes_to_an_object_store() {
 /// Method: an object that the next backup keeps is damaged, in its bytes and in its length.
 #[test]
 fn a_verified_backup_is_read_again() {
-    let temp = tempfile::tempdir().unwrap();
+    let (temp, db, remote) = store_and_place(2000);
     let place = temp.path().join("objects");
-    let remote = Remote::open(&url(&place)).unwrap();
-    let db = open(&temp.path().join("store"));
-    write(&db, 0..2000, 200);
     let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let sum = Arc::clone(&told);
     let options = BackupOptions::new().verify(true).progress(move |done| {

@@ -405,6 +405,19 @@ impl Disk {
         is_root(dir) || self.dirs.contains(dir.as_os_str())
     }
 
+    /// The last parts of those of `paths` that are in `dir`, and not further down.
+    fn names_in<'a>(
+        &self,
+        dir: &Path,
+        paths: impl Iterator<Item = &'a Name>,
+    ) -> io::Result<Vec<String>> {
+        if !self.has_dir(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let in_dir = paths.map(Path::new).filter(|path| path.parent() == Some(dir));
+        Ok(in_dir.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
     fn find(&self, path: &Path) -> io::Result<FileId> {
         self.names.get(path.as_os_str()).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -460,21 +473,13 @@ impl Vfs for SimVfs {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let call = self.enter(CallKind::List)?;
-        if !call.disk.has_dir(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let in_dir = call.disk.names.keys().map(Path::new).filter(|p| p.parent() == Some(dir));
-        let names = in_dir.filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).collect();
+        let names = call.disk.names_in(dir, call.disk.names.keys())?;
         call.leave(names)
     }
 
     fn list_others(&self, dir: &Path) -> io::Result<Vec<String>> {
         let call = self.enter(CallKind::List)?;
-        if !call.disk.has_dir(dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let in_dir = call.disk.dirs.iter().map(Path::new).filter(|p| p.parent() == Some(dir));
-        let names = in_dir.filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).collect();
+        let names = call.disk.names_in(dir, call.disk.dirs.iter())?;
         call.leave(names)
     }
 

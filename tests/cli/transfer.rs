@@ -1,7 +1,6 @@
 //! `siltstone import` and `siltstone export`: there and back, and what is not taken.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use siltstone::kv::{self, KvStore, LogKv};
@@ -9,8 +8,11 @@ use tempfile::TempDir;
 
 use crate::program::{complains, ingest, ok, siltstone, stderr, value};
 
-/// A directory as LlamaIndex persists it: two nodes of one ref doc.
-fn llama_dir(dir: &Path) {
+/// A directory with another one in it, `llama`, as LlamaIndex persists it: two nodes of one ref
+/// doc.
+fn with_llama() -> TempDir {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("llama");
     let node = |id: &str| {
         format!(
             r#""{id}": {{"__data__": {{"id_": "{id}", "text": "t", "metadata": {{}},
@@ -25,17 +27,17 @@ fn llama_dir(dir: &Path) {
         node("a"),
         node("b")
     );
-    fs::create_dir(dir).unwrap();
+    fs::create_dir(&dir).unwrap();
     fs::write(dir.join("docstore.json"), text).unwrap();
     fs::write(dir.join("index_store.json"), "{}").unwrap();
     fs::write(dir.join("notes.txt"), "mine").unwrap();
+    temp
 }
 
 #[test]
 fn import_and_export_are_each_others_inverse() {
-    let dir = TempDir::new().unwrap();
+    let dir = with_llama();
     let dir = dir.path();
-    llama_dir(&dir.join("llama"));
     fs::create_dir(dir.join("llama/old")).unwrap();
     let said = ok(dir, &["import", "llama", "--store", "store"]);
     assert!(said.starts_with("imported 5 records of 2 files\n"), "{said}");
@@ -77,9 +79,8 @@ fn import_and_export_are_each_others_inverse() {
 /// together as such an import leaves it.
 #[test]
 fn an_import_that_was_cut_off_is_undone() {
-    let dir = TempDir::new().unwrap();
+    let dir = with_llama();
     let dir = dir.path();
-    llama_dir(&dir.join("llama"));
     fs::write(dir.join("a.txt"), "Sandstone.").unwrap();
     fs::write(dir.join("b.txt"), "Siltstone.").unwrap();
     let cut_off = || {
@@ -135,9 +136,8 @@ fn an_import_that_was_cut_off_is_undone() {
 
 #[test]
 fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
-    let dir = TempDir::new().unwrap();
+    let dir = with_llama();
     let dir = dir.path();
-    llama_dir(&dir.join("llama"));
     let path = dir.join("llama/docstore.json");
     let text = fs::read(&path).unwrap();
     fs::write(&path, &text[..text.len() - 60]).unwrap();
@@ -164,9 +164,8 @@ fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
 /// says how it becomes one. A store beside such files is one all the same.
 #[test]
 fn a_directory_that_llamaindex_persisted_is_no_store() {
-    let dir = TempDir::new().unwrap();
+    let dir = with_llama();
     let dir = dir.path();
-    llama_dir(&dir.join("llama"));
     fs::write(dir.join("a.txt"), "text").unwrap();
     let names = || fs::read_dir(dir.join("llama")).unwrap().count();
     let before = names();

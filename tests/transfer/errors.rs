@@ -214,6 +214,14 @@ fn names(log: &LogKv) -> Vec<String> {
     log.db().snapshots().into_iter().filter_map(|snapshot| snapshot.name).collect()
 }
 
+/// An import without leave to replace what is there is refused, and leaves the log as it was
+/// `before`.
+fn refused_and_unchanged(log: &LogKv, before: &Everything) {
+    let said = import_to_log(&failing(None), log, ImportOptions::new()).unwrap_err().to_string();
+    assert!(said.starts_with("the store holds the document store \"docstore\" already"), "{said}");
+    assert_eq!(everything(log), *before);
+}
+
 /// Goal: who is killed in the middle imports again, and has what a single import gives, however
 /// often that happens.
 #[test]
@@ -290,9 +298,7 @@ fn what_is_written_after_a_killed_import_is_safe() {
     let before = everything(&**context.kv());
     drop(context);
     let log = LogKv::open(dir.path()).unwrap();
-    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
-    assert!(said.starts_with("the store holds the document store \"docstore\" already"), "{said}");
-    assert_eq!(everything(&log), before);
+    refused_and_unchanged(&log, &before);
 }
 
 /// Goal: an import that is refused changes nothing, also if it had one to undo.
@@ -363,9 +369,7 @@ fn a_part_that_was_taken_for_good_is_safe() {
     let id = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap().id;
     log.db().drop_snapshot(id).unwrap();
     let before = everything(&log);
-    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
-    assert!(said.starts_with("the store holds the document store"), "{said}");
-    assert_eq!(everything(&log), before);
+    refused_and_unchanged(&log, &before);
 }
 
 /// Goal: a snapshot that the user called as an import calls its own allows nothing, and stays.
@@ -376,9 +380,8 @@ fn a_snapshot_of_the_same_name_is_the_users() {
     log.put("docstore/data", b"old", &Value::from(1)).unwrap();
     log.db().persist_with(siltstone::PersistOptions::named(SNAPSHOT_NAME)).unwrap();
     let before = everything(&log);
-    let said = import_to_log(&failing(None), &log, ImportOptions::new()).unwrap_err().to_string();
-    assert!(said.starts_with("the store holds the document store \"docstore\" already"), "{said}");
-    assert_eq!((everything(&log), names(&log).len()), (before, 1));
+    refused_and_unchanged(&log, &before);
+    assert_eq!(names(&log).len(), 1);
     import_to_log(&failing(None), &log, ImportOptions::new().replace(true)).unwrap();
     assert_eq!(names(&log), [SNAPSHOT_NAME]);
     let kept = log.db().snapshots().into_iter().find(|s| s.name.is_some()).unwrap();

@@ -18,6 +18,13 @@ fn contexts() -> (tempfile::TempDir, [StorageContext; 2]) {
     (dir, [StorageContext::from_defaults(), log])
 }
 
+/// The same, with something of every kind in them.
+fn filled_contexts() -> (tempfile::TempDir, [StorageContext; 2]) {
+    let (dir, contexts) = contexts();
+    contexts.iter().for_each(|context| add_everywhere(context, "n1").expect("add"));
+    (dir, contexts)
+}
+
 /// Reads all of the context on a thread of its own; what it found comes through the channel.
 fn read_elsewhere(context: &StorageContext) -> Receiver<String> {
     let (found, receiver) = channel();
@@ -32,9 +39,8 @@ fn read_elsewhere(context: &StorageContext) -> Receiver<String> {
 /// Method: the transaction waits for them, so it would hang if they waited for it.
 #[test]
 fn a_transaction_that_is_open_holds_up_no_reader() {
-    let (_dir, contexts) = contexts();
+    let (_dir, contexts) = filled_contexts();
     for context in &contexts {
-        add_everywhere(context, "n1").expect("add");
         let before = contents(context);
         let done = context.transaction(|inside| {
             add_everywhere(inside, "n2")?;
@@ -56,9 +62,8 @@ fn a_transaction_that_is_open_holds_up_no_reader() {
 /// reader that is called back waits for another one, while changes are made all the time.
 #[test]
 fn a_read_that_waits_for_another_one_is_not_held_up() {
-    let (_dir, contexts) = contexts();
+    let (_dir, contexts) = filled_contexts();
     for context in &contexts {
-        add_everywhere(context, "n1").expect("add");
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -85,9 +90,8 @@ fn a_read_that_waits_for_another_one_is_not_held_up() {
 /// Goal: a change that a read calls back is refused, and the lock is free afterwards.
 #[test]
 fn a_change_within_a_read_is_refused() {
-    let (_dir, contexts) = contexts();
+    let (_dir, contexts) = filled_contexts();
     for context in &contexts {
-        add_everywhere(context, "n1").expect("add");
         let before = contents(context);
         let refused = context
             .chat_store()
