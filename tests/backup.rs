@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use siltstone::testing::store::{BackupTest, fingerprint_of};
 use siltstone::testing::{CallKind, CrashOptions, Fault, FaultPlan, Fingerprint, Model, SimVfs};
+use siltstone::vfs::Vfs;
 use siltstone::{
-    BackupError, BackupOptions, CompactionOptions, Db, Durability, OpenError, Options, Retention,
-    SnapshotError, WriteBatch,
+    BackupError, BackupOptions, BackupReport, CompactionOptions, Db, Durability, OpenError,
+    Options, PersistOptions, Retention, SnapshotError, WriteBatch,
 };
 
 fn seeds() -> u64 {
@@ -241,7 +242,105 @@ fn a_snapshot_can_be_backed_up() {
     db.backup_snapshot_to(&target, snapshot.id, options.clone()).unwrap();
     assert!(verified(&target) == then);
     assert!(fingerprint_of(&db).unwrap() == now);
-    assert!(matches!(db.backup_to(&target, options), Err(BackupError::Diverged { .. })));
+}
+
+/// The bytes of all files in `dir`.
+fn files_in(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let named = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
+    named.collect()
+}
+
+/// Goal: a backup of a snapshot that is there already is found to be, whatever the store has done
+/// since; any other backup into its target is refused. Both leave the target as it was.
+#[test]
+fn a_snapshot_backed_up_already_is_left_as_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = options().open(temp.path().join("store")).unwrap();
+    let write = |db: &Db, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            db.write(&mut batch(number), Durability::Buffered).unwrap();
+        }
+    };
+    write(&db, 0..300);
+    let first = db.persist().unwrap();
+    write(&db, 300..600);
+    let second = db.persist_with(PersistOptions::named("second")).unwrap();
+    write(&db, 600..610);
+    let (one, two) = (temp.path().join("one"), temp.path().join("two"));
+    let plain = temp.path().join("plain");
+    db.backup_to(&plain, BackupOptions::new()).unwrap();
+    db.backup_snapshot_to(&one, first.id, BackupOptions::new()).unwrap();
+    db.backup_snapshot_to(&two, second.id, BackupOptions::new()).unwrap();
+    let now = || [&one, &two, &plain].map(|dir| files_in(dir));
+    let before = now();
+    let again = |db: &Db, dir: &Path, id: u64| {
+        let report = db.backup_snapshot_to(dir, id, BackupOptions::new().verify(true)).unwrap();
+        assert!(report.already_there && report.segments_kept > 0, "{report:?}");
+        assert_eq!((report.segments_copied, report.segments_linked), (0, 0), "{report:?}");
+        report.seqno
+    };
+    let taken = |result: Result<BackupReport, BackupError>, what: &str| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, BackupError::Taken { .. }), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    };
+    for round in 0..3 {
+        assert_eq!(again(&db, &one, first.id), first.seqno, "round {round}");
+        assert_eq!(again(&db, &two, second.id), second.seqno, "round {round}");
+        taken(db.backup_snapshot_to(&one, second.id, BackupOptions::new()), "of snapshot 1;");
+        taken(db.backup_snapshot_to(&two, first.id, BackupOptions::new()), "2 \"second\"");
+        taken(db.backup_snapshot_to(&plain, first.id, BackupOptions::new()), "not of a snapshot");
+        taken(db.backup_to(&one, BackupOptions::new()), "of snapshot 1;");
+        // The segment with the snapshot goes on, is sealed, and is compacted.
+        write(&db, 610 + 400 * round..1010 + 400 * round);
+        if round == 1 {
+            db.compact_now().unwrap();
+        }
+    }
+    assert!(now() == before);
+    // What is not whole is not taken for it, and what was written to neither.
+    let segment = files_in(&one).into_keys().find(|name| name.ends_with(".seg")).unwrap();
+    fs::rename(one.join(&segment), temp.path().join("away")).unwrap();
+    let refused = db.backup_snapshot_to(&one, first.id, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, BackupError::Target(_)), "{refused}");
+    fs::rename(temp.path().join("away"), one.join(&segment)).unwrap();
+    again(&db, &one, first.id);
+    open_still(&one).put("c", b"own", b"1").unwrap();
+    taken(db.backup_snapshot_to(&one, first.id, BackupOptions::new()), "for writing since");
+    fs::write(two.join("SNAPSHOT"), b"SILTSNP1 what is this").unwrap();
+    taken(db.backup_snapshot_to(&two, second.id, BackupOptions::new()), "cannot be read");
+}
+
+/// Goal: two copies of a store that each went their own way may call different states by the same
+/// number; a backup of the one's is not taken for the other's.
+#[test]
+fn a_snapshot_of_another_copy_of_the_store_is_another_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = options().open(temp.path().join("store")).unwrap();
+    for number in 0..300 {
+        db.write(&mut batch(number), Durability::Buffered).unwrap();
+    }
+    let copies = ["one", "two"].map(|name| {
+        let dir = temp.path().join(name);
+        db.backup_to(&dir, BackupOptions::new()).unwrap();
+        let copy = open_still(&dir);
+        copy.put("c", b"who", name.as_bytes()).unwrap();
+        let snapshot = copy.persist().unwrap();
+        copy.put("c", b"who", b"later").unwrap();
+        (copy, snapshot)
+    });
+    let [(one, snapshot), (two, same)] = copies;
+    assert_eq!(snapshot, same);
+    let target = temp.path().join("target");
+    one.backup_snapshot_to(&target, snapshot.id, BackupOptions::new()).unwrap();
+    let before = files_in(&target);
+    let refused = two.backup_snapshot_to(&target, same.id, BackupOptions::new()).unwrap_err();
+    assert!(refused.to_string().contains("another copy of this store"), "{refused}");
+    assert!(files_in(&target) == before);
+    let again = one.backup_snapshot_to(&target, snapshot.id, BackupOptions::new()).unwrap();
+    assert!(again.already_there);
 }
 
 /// Goal: what is not an earlier state of the store is left alone.
@@ -498,12 +597,12 @@ fn a_backup_of_a_snapshot_knows_the_time() {
 
 /// Goal: the target of a backup of a snapshot is never taken for one while it is none: after a
 /// power cut at any operation it holds the snapshot, or does not open; and the next backup into it
-/// ends well. Method: into a new directory, and into one with an earlier backup, with later batches
-/// that the rollback must undo.
+/// ends well, or finds that it is there. Method: into a new directory, and into one that an
+/// interrupted backup has left segments in, with later batches that the rollback must undo.
 #[test]
 fn a_power_cut_in_a_backup_of_a_snapshot_leaves_it_or_no_store() {
-    let (mut looked, mut unfinished, mut begun_anew) = (0, 0, 0);
-    for has_earlier in [false, true] {
+    let (mut looked, mut unfinished, mut begun_anew, mut there) = (0, 0, 0, 0);
+    for has_segments in [false, true] {
         let sim = SimVfs::new();
         let open = |sim: &SimVfs, dir: &str| {
             Options::new()
@@ -520,8 +619,10 @@ fn a_power_cut_in_a_backup_of_a_snapshot_leaves_it_or_no_store() {
             }
         };
         write(0, 40, 100);
-        if has_earlier {
+        if has_segments {
             db.backup_to("/backup", BackupOptions::new()).unwrap();
+            sim.remove(Path::new("/backup/MANIFEST")).unwrap();
+            sim.sync_dir(Path::new("/backup")).unwrap();
         }
         write(20, 60, 120);
         let then = fingerprint_of(&db).unwrap();
@@ -547,35 +648,27 @@ fn a_power_cut_in_a_backup_of_a_snapshot_leaves_it_or_no_store() {
             let place = || format!("{}: {}", state.point, states.describe());
             let is_done = match holds(&disk) {
                 Ok(found) if found == then => true,
-                // As it was before.
-                Ok(_)
-                    if has_earlier
-                        && !disk.snapshot().keys().any(|p| p.ends_with("UNFINISHED")) =>
-                {
-                    false
-                }
                 Ok(_) => panic!("another state, {}", place()),
                 Err(OpenError::Unfinished { .. }) => {
                     unfinished += 1;
                     false
                 }
-                Err(OpenError::Missing { .. }) if !has_earlier => false,
+                Err(OpenError::Missing { .. }) => false,
                 Err(e) => panic!("{e}, {}", place()),
             };
-            if is_done {
-                continue;
-            }
-            begun_anew += 1;
+            there += u32::from(is_done);
+            begun_anew += u32::from(!is_done);
             let db = open(&disk, "/store").unwrap();
             let again = db.backup_snapshot_to("/backup", snapshot.id, BackupOptions::new());
-            again.unwrap_or_else(|e| panic!("again: {e}, {}", place()));
+            let again = again.unwrap_or_else(|e| panic!("again: {e}, {}", place()));
+            assert_eq!(again.already_there, is_done, "{}", place());
             disk.kill(|| drop(db));
             assert_eq!(holds(&disk).unwrap(), then, "again, {}", place());
         }
     }
     say!(
         "power cuts in backups of a snapshot: {looked} states, {unfinished} unfinished, \
-         {begun_anew} begun anew"
+         {begun_anew} begun anew, {there} found there"
     );
-    assert!(unfinished > 10 && begun_anew > unfinished);
+    assert!(unfinished > 10 && begun_anew > unfinished && there > 2);
 }

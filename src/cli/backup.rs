@@ -21,7 +21,7 @@ pub(super) struct Args {
     #[arg(long)]
     copy: bool,
     /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now,
-    /// into a target of its own: no other backup goes there afterwards
+    /// into a target of its own: no other backup goes there
     #[arg(long, value_name = "ID")]
     snapshot: Option<u64>,
     /// Open the finished backup and verify every byte of it; one at an address is read again and
@@ -48,7 +48,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     if out.is_json() {
         out.value(&to_json(&report).into())?;
     } else {
-        out.line(&in_words("backed up", &report))?;
+        let done = if report.already_there { "already there:" } else { "backed up" };
+        out.line(&in_words(done, &report))?;
     }
     Ok(Outcome::Yes)
 }
@@ -134,5 +135,6 @@ pub(super) fn to_json(report: &BackupReport) -> Map {
         ("bytes_copied", report.bytes_copied.into()),
         ("bytes_kept", report.bytes_kept.into()),
         ("files_removed", report.files_removed.into()),
+        ("already_there", report.already_there.into()),
     ])
 }

@@ -43,6 +43,14 @@ pub enum BackupError {
         /// What shows it.
         what: String,
     },
+    /// The target holds the backup of a snapshot, or, if one of a snapshot was asked for, another
+    /// finished backup. Nothing was changed there: each snapshot's backup has a target of its own.
+    Taken {
+        /// The target.
+        dir: PathBuf,
+        /// What it holds.
+        what: String,
+    },
     /// The target, or the result, does not open as a store.
     Target(OpenError),
     /// The durable snapshot that was to be backed up is not there, or the target could not be made
@@ -81,6 +89,12 @@ impl fmt::Display for BackupError {
                  another target",
                 dir.display()
             ),
+            BackupError::Taken { dir, what } => write!(
+                f,
+                "{} holds {what}; nothing was changed, choose another target: the backup of a \
+                 snapshot has one of its own",
+                dir.display()
+            ),
             BackupError::Target(e) => write!(f, "the target of the backup: {e}"),
             BackupError::Snapshot(e) => write!(f, "backup of a snapshot: {e}"),
         }
@@ -97,7 +111,8 @@ impl Error for BackupError {
             BackupError::Foreign { .. }
             | BackupError::NotEmpty { .. }
             | BackupError::Within { .. }
-            | BackupError::Diverged { .. } => None,
+            | BackupError::Diverged { .. }
+            | BackupError::Taken { .. } => None,
         }
     }
 }

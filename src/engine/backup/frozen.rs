@@ -177,14 +177,17 @@ impl Frozen {
     /// state of this one: the log segment with its last record must be among them. (Compaction may
     /// have taken that segment away: then nothing speaks against it.)
     pub(crate) fn goes_on_from(&self, seqno: u64, has: impl Fn(u64) -> bool) -> bool {
-        let last = seqno.saturating_sub(1);
-        let holds_last = |s: &&FrozenSegment| {
+        self.log_segment_with(seqno.saturating_sub(1)).is_none_or(|s| has(s.id()))
+    }
+
+    /// The log segment that the record `seqno` was written to, if compaction has left it.
+    pub(super) fn log_segment_with(&self, seqno: u64) -> Option<&FrozenSegment> {
+        self.segments.iter().find(|s| {
             let first = s.segment.first.load(Ordering::Acquire);
             let next = s.segment.next.load(Ordering::Acquire);
             // One without records has no first one.
-            s.segment.kind == SegmentKind::Log && first > 0 && (first..next).contains(&last)
-        };
-        self.segments.iter().find(holds_last).is_none_or(|s| has(s.id()))
+            s.segment.kind == SegmentKind::Log && first > 0 && (first..next).contains(&seqno)
+        })
     }
 
     /// The file that makes a store of the segments.

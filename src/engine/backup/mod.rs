@@ -46,6 +46,7 @@
 mod bring;
 mod error;
 mod frozen;
+mod origin;
 #[cfg(feature = "object-store")]
 mod receive;
 mod snapshot;
@@ -115,6 +116,8 @@ pub struct BackupReport {
     pub bytes_kept: u64,
     /// Files of an earlier or an interrupted backup that were removed.
     pub files_removed: u64,
+    /// The target held this very backup of a durable snapshot, and nothing was done.
+    pub already_there: bool,
 }
 
 impl BackupOptions {
@@ -175,6 +178,7 @@ impl Core {
     ) -> Result<BackupReport, BackupError> {
         self.refuse_within(dir)?;
         let target = Target::lock(&*self.options.vfs, dir, &self.store_id)?;
+        origin::refuse_snapshot(&target)?;
         let frozen = self.freeze()?;
         self.backup_frozen(target, &frozen, options, false)
     }
@@ -222,16 +226,19 @@ impl Core {
         Ok(report)
     }
 
+    /// Opens the store in `dir` for reading.
+    pub(super) fn open_backup(&self, dir: &Path) -> Result<Arc<Core>, BackupError> {
+        let open = Options::new().vfs(Arc::clone(&self.options.vfs));
+        Ok(Core::open(dir, open.read_only(true).read_mode(ReadMode::Pread))?)
+    }
+
     /// Reads everything in the store in `dir`.
     pub(super) fn verify_backup(
         &self,
         dir: &Path,
         options: &BackupOptions,
     ) -> Result<(), BackupError> {
-        let open = Options::new().vfs(Arc::clone(&self.options.vfs));
-        let open = open.read_only(true).read_mode(ReadMode::Pread);
-        let backup = Core::open(dir, open)?;
-        let report = backup.check(CheckOptions::new().progress(|done| {
+        let report = self.open_backup(dir)?.check(CheckOptions::new().progress(|done| {
             let CheckProgress { bytes: bytes_done, total_bytes: bytes_total, .. } = done;
             options.tell(&BackupProgress { bytes_done, bytes_total, is_verifying: true });
             ControlFlow::Continue(())

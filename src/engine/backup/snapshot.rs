@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::frozen::Frozen;
+use super::origin::{self, Origin};
 use super::target::Target;
 use super::{BackupError, BackupOptions, BackupReport, unfinished};
 use crate::engine::core::Core;
@@ -18,12 +19,13 @@ use crate::vfs::Vfs;
 
 impl Db {
     /// Makes the store in `dir` a backup of the durable snapshot `id`: it opens with the state of
-    /// that snapshot. `dir` must be new, or hold an earlier backup made by [`Db::backup_to`]; what
-    /// this leaves there is a store of its own, and no target for another backup. The sequence
-    /// number in the report is the snapshot's.
+    /// that snapshot. Each snapshot's backup has a directory of its own: one that is new, or that
+    /// holds this very backup already ([`BackupReport::already_there`]: then nothing is copied, as
+    /// long as nobody has opened it for writing since). Any other finished backup there is left as
+    /// it is ([`BackupError::Taken`]). The sequence number in the report is the snapshot's.
     ///
-    /// Until it is done the target does not open ([`OpenError::Unfinished`]), also if it held an
-    /// earlier backup; if the process is killed meanwhile, the next backup into it begins anew.
+    /// Until it is done the target does not open ([`OpenError::Unfinished`]); if the process is
+    /// killed meanwhile, the next backup into it begins anew.
     ///
     /// [`OpenError::Unfinished`]: crate::engine::OpenError::Unfinished
     ///
@@ -56,13 +58,20 @@ impl Db {
         let vfs = Arc::clone(&source.vfs);
         core.refuse_within(dir)?;
         let first = options.clone().verify(false);
-        let (mut report, frozen) = core.backup_with_snapshot(&*vfs, dir, id, &first)?;
+        let Begun { mut report, frozen, origin } =
+            core.backup_with_snapshot(&*vfs, dir, id, &first)?;
         drop(frozen);
-        let target = Options::new()
-            .segment_len(source.segment_len)
-            .inline_maintenance(source.inline_maintenance)
-            .vfs(vfs);
-        report.seqno = core.finish_snapshot(dir, id, target)?;
+        if !report.already_there {
+            let target = Options::new()
+                .segment_len(source.segment_len)
+                .inline_maintenance(source.inline_maintenance)
+                .vfs(vfs);
+            core.finish_snapshot(dir, &origin, target)?;
+            report.seqno = origin.seqno;
+        } else if !options.verify {
+            // That it is whole: all its files are there.
+            core.open_backup(dir)?;
+        }
         if options.verify {
             self.verify_backup(dir, &options)?;
         }
@@ -70,43 +79,55 @@ impl Db {
     }
 }
 
+/// A backup that holds a snapshot, and is not rolled back to it yet.
+pub(super) struct Begun {
+    pub(super) report: BackupReport,
+    /// While it lives, the files that the backup was made from stay.
+    pub(super) frozen: Frozen,
+    pub(super) origin: Origin,
+}
+
 impl Core {
-    /// A backup of now, in which the durable snapshot `id` is; not to be opened yet. While what was
-    /// frozen for it lives, the files that it was made from stay.
+    /// A backup of now, in which the durable snapshot `id` is; not to be opened yet. Nothing is
+    /// done if the target holds the finished one already.
     pub(super) fn backup_with_snapshot(
         &self,
         vfs: &dyn Vfs,
         dir: &Path,
         id: u64,
         options: &BackupOptions,
-    ) -> Result<(BackupReport, Frozen), BackupError> {
+    ) -> Result<Begun, BackupError> {
         // Whoever drops snapshots holds this lock until that is in the log.
         let none_is_dropped = self.snapshots.next.lock();
-        self.snapshot_info(id)?;
+        let info = self.snapshot_info(id)?;
         let target = Target::lock(vfs, dir, &self.store_id)?;
         let frozen = self.freeze()?;
         drop(none_is_dropped);
-        let report = self.backup_frozen(target, &frozen, options, true)?;
-        Ok((report, frozen))
+        let origin = Origin::new(&info, &frozen);
+        let report = match origin::find(&target, &frozen, &origin)? {
+            Some(report) => report,
+            None => self.backup_frozen(target, &frozen, options, true)?,
+        };
+        Ok(Begun { report, frozen, origin })
     }
 
-    /// Makes of the backup in `dir` what the snapshot `id` holds; returns its sequence number.
+    /// Makes of the backup in `dir` what the snapshot holds.
     pub(super) fn finish_snapshot(
         &self,
         dir: &Path,
-        id: u64,
+        origin: &Origin,
         options: Options,
-    ) -> Result<u64, BackupError> {
+    ) -> Result<(), BackupError> {
         let vfs = Arc::clone(&options.vfs);
         let compaction = CompactionOptions::manual();
         let mut options = options.time(self.clock.now()).compaction(compaction).create(false);
         options.is_finishing = true;
         let target = options.open(dir)?;
-        let seqno = target.snapshots().iter().find(|s| s.id == id).map_or(0, |s| s.seqno);
-        let rollback = target.rollback_to(id)?;
+        let rollback = target.rollback_to(origin.id)?;
         target.drop_snapshot(rollback.undo.id)?;
         target.close().map_err(SnapshotError::Write)?;
+        origin.write(&*vfs, dir)?;
         unfinished::unmark(&*vfs, dir)?;
-        Ok(seqno)
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::frozen::Frozen;
+use super::snapshot::Begun;
 use super::{BackupError, BackupOptions};
 use crate::engine::db::Db;
 use crate::engine::options::Options;
@@ -46,15 +47,16 @@ impl Db {
         });
         let dir = Path::new(DIR);
         let options = BackupOptions::new();
-        let (_, held) = core.backup_with_snapshot(&*vfs, dir, id, &options)?;
+        let Begun { frozen: held, origin, .. } =
+            core.backup_with_snapshot(&*vfs, dir, id, &options)?;
         let target = Options::new()
             .vfs(Arc::clone(&vfs))
             .segment_len(source.segment_len.min(SEGMENT_LEN_MAX))
             .checkpoint_every(0)
             .inline_maintenance(true);
-        let seqno = core.finish_snapshot(dir, id, target)?;
+        core.finish_snapshot(dir, &origin, target)?;
         let staged = Options::new().vfs(vfs).read_only(true).create(false).open(dir)?;
-        Ok(Staged { frozen: staged.freeze()?, seqno, _source: held })
+        Ok(Staged { frozen: staged.freeze()?, seqno: origin.seqno, _source: held })
     }
 }
 

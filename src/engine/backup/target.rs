@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
     }
 
     /// A backup is a store that was closed, and holds less than its source.
-    fn check_state(&self, old: State, frozen: &Frozen) -> Result<State, BackupError> {
+    pub(super) fn check_state(&self, old: State, frozen: &Frozen) -> Result<State, BackupError> {
         if !old.is_clean {
             return Err(self.diverged("it is in use as a store of its own"));
         }
@@ -157,6 +157,41 @@ impl<'a> Target<'a> {
                 },
             },
         }
+    }
+
+    /// True if the target, a finished backup with the manifest `there`, was made from the store
+    /// that `frozen` is of, and not from another copy of it. `place` is the log segment in which
+    /// both must be alike, and how far.
+    pub(super) fn is_copy_of(
+        &self,
+        frozen: &Frozen,
+        there: &State,
+        place: Option<(u64, u64)>,
+    ) -> Result<bool, BackupError> {
+        for segment in &frozen.segments {
+            let listed = there.segments.binary_search_by_key(&segment.id(), |s| s.id).ok();
+            let listed = listed.and_then(|place| there.segments.get(place));
+            let is_sealed_alike =
+                listed.is_some_and(|s| s.seal.is_some() && s.seal == segment.seal);
+            let len = place.filter(|(id, _)| *id == segment.id()).map(|(_, len)| len);
+            if !is_sealed_alike && len.is_none() {
+                continue;
+            }
+            let Some(found) = self.open(&self.dir.join(file_name(segment.id())))? else {
+                return Ok(false);
+            };
+            let is_alike = match (len, segment.seal) {
+                (_, Some(seal)) if is_sealed_alike => {
+                    self.is_same_sealed(&*found, &segment.segment, &seal)?
+                }
+                (Some(len), _) => self.starts_alike(&*found, &segment.segment, len)?,
+                (None, _) => true,
+            };
+            if !is_alike {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// True if the file is the sealed segment, by what tells one from another.

@@ -2,14 +2,15 @@
 //!
 //! Such a backup is one of the newest state first, which is rolled back then: in between it must
 //! not be taken for what was asked for. The mark is an empty file. It is durable before the
-//! manifest is written that makes the directory a store, and removed after the rollback is durable.
+//! manifest is written that makes the directory a store, and removed after the rollback is durable
+//! and [`origin`] says what there is now.
 //! A power cut leaves the directory as it was, or marked, or finished; a marked one is emptied by
 //! the next backup into it.
 
 use std::path::Path;
 
-use super::BackupError;
 use super::target::Target;
+use super::{BackupError, origin};
 use crate::engine::compaction::RESERVE_NAME;
 use crate::engine::manifest;
 use crate::format::segment::{StoreId, parse_file_name};
@@ -19,8 +20,8 @@ use crate::vfs::{IoError, OpenMode, Vfs};
 const NAME: &str = "UNFINISHED";
 
 /// What a store has besides its segments. The one that was being made has been opened already.
-const LEFT: [&str; 4] =
-    [format::FILE_NAME, checkpoint::FILE_NAME, checkpoint::TEMP_NAME, RESERVE_NAME];
+const LEFT: [&str; 5] =
+    [format::FILE_NAME, checkpoint::FILE_NAME, checkpoint::TEMP_NAME, RESERVE_NAME, origin::NAME];
 
 /// True for files that only a marked directory may hold without being a store.
 pub(super) fn is_left(name: &str) -> bool {

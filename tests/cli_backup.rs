@@ -1,0 +1,131 @@
+//! `siltstone backup`, `restore` and `snapshots`, run as a process: what is done again, what is
+//! refused, and what is left of a process that was killed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[macro_use]
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use siltstone::testing::store::fingerprint_of;
+use siltstone::testing::{Fingerprint, Rng};
+use siltstone::{CompactionOptions, Db, Options};
+
+fn siltstone(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
+    command.current_dir(dir).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program in `dir`: its exit code, standard output and standard error.
+fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let done = siltstone(dir, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let (code, out, err) = run(dir, args);
+    assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
+    out
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(dir, args)).unwrap()
+}
+
+/// The one line on standard error of a run that ends with code 2 and prints nothing else.
+fn fails(dir: &Path, args: &[&str]) -> String {
+    let (code, out, err) = run(dir, args);
+    assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+    err
+}
+
+fn open(dir: &Path) -> Db {
+    Options::new().compaction(CompactionOptions::manual()).segment_len(64 << 10).open(dir).unwrap()
+}
+
+fn fill(db: &Db, keys: std::ops::Range<u32>) {
+    for key in keys {
+        db.put("c", &key.to_le_bytes(), &[7; 500]).unwrap();
+    }
+    db.sync().unwrap();
+}
+
+fn held(dir: &Path) -> Fingerprint {
+    let db = Options::new().read_only(true).create(false).open(dir).unwrap();
+    fingerprint_of(&db).unwrap()
+}
+
+#[test]
+fn a_snapshots_backup_is_made_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let db = open(&dir.join("store"));
+    fill(&db, 0..300);
+    db.close().unwrap();
+    ok(dir, &["snapshots", "create", "store"]);
+    ok(dir, &["snapshots", "create", "store", "--name", "nightly"]);
+    fill(&open(&dir.join("store")), 200..400);
+    let backup = |id: &'static str| ["backup", "--snapshot", id, "store", "target"];
+    assert!(ok(dir, &backup("1")).starts_with("backed up everything below"));
+    let said = ok(dir, &backup("1"));
+    assert!(said.starts_with("already there: everything below sequence number"), "{said}");
+    let said = json(dir, &[&backup("1")[..], &["--json", "--verify"]].concat());
+    assert_eq!((&said["already_there"], &said["bytes_copied"]), (&true.into(), &0.into()));
+    let said = fails(dir, &backup("2"));
+    assert!(said.contains("holds the backup of snapshot 1; nothing was changed"), "{said}");
+    assert!(said.contains("choose another target"), "{said}");
+    let said = fails(dir, &["backup", "store", "target"]);
+    assert!(said.contains("holds the backup of snapshot 1; nothing was changed"), "{said}");
+    ok(dir, &["backup", "store", "plain"]);
+    let said = fails(dir, &["backup", "--snapshot", "2", "store", "plain"]);
+    assert!(said.contains("of a store as it is, not of a snapshot"), "{said}");
+    let said = json(dir, &["backup", "store", "plain", "--json"]);
+    assert_eq!(said["already_there"], false);
+}
+
+/// Goal: a backup of a snapshot that is killed at any moment ends well when it is made again.
+#[test]
+fn killed_backups_of_snapshots_are_made_again() {
+    let kills: u32 = std::env::var("SILTSTONE_KILLS").map_or(20, |n| n.parse().unwrap());
+    let seed = std::env::var("SILTSTONE_SEED").map_or(11, |n| n.parse().unwrap());
+    say!("killed backups of snapshots: SILTSTONE_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let db = open(&dir.join("store"));
+    fill(&db, 0..3000);
+    db.persist().unwrap();
+    let wanted = fingerprint_of(&db).unwrap();
+    fill(&db, 1000..4000);
+    let args = ["backup", "--snapshot", "1", "store", "target", "--copy"];
+    let target = dir.join("target");
+    ok(dir, &args);
+    fs::remove_dir_all(&target).unwrap();
+    // The second one finds everything in memory, as the others will.
+    let started = Instant::now();
+    ok(dir, &args);
+    let time = started.elapsed();
+    let mut there = 0;
+    for kill in 0..kills {
+        fs::remove_dir_all(&target).unwrap();
+        let mut child = siltstone(dir, &args).stdout(Stdio::null()).spawn().unwrap();
+        // The last part is where it becomes whole.
+        let from = if rng.percent(50) { 70 } else { 0 };
+        let percent = u32::try_from(rng.below(111 - from) + from).unwrap();
+        std::thread::sleep(time * percent / 100 + Duration::from_micros(rng.below(100) as u64));
+        child.kill().unwrap();
+        let is_done = child.wait().unwrap().success();
+        let said = json(dir, &[&args[..], &["--json"]].concat());
+        assert!(said["already_there"] == true || !is_done, "kill {kill}");
+        there += u32::from(said["already_there"] == true);
+        assert!(held(&target) == wanted, "after kill {kill} the end differs");
+    }
+    say!("killed backups of snapshots: {kills} kills, {there} found there, of {time:?}");
+}
