@@ -1,7 +1,7 @@
 //! The storage engine: an append-only log that is the data, and an index of it in memory.
 //!
 //! Read [`Db::write`] for the write path (`commit.rs`), [`Db::get`] for the read path (`read.rs`),
-//! [`Db::open_with`] for the open path (`open.rs`, `recovery.rs`, `tail.rs`, `load.rs`).
+//! [`Db::open_with`] for the open path (`open.rs`, `recovery/mod.rs`, `tail.rs`, `load.rs`).
 
 mod backup;
 mod batch;

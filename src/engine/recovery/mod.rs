@@ -12,8 +12,9 @@
 //! "A whole frame follows, so it must be damage" would not be sound: writes that were not synced
 //! may reach the disk in any order.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod case;
+mod unlisted;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,221 +29,16 @@ use crate::format::manifest::{FILE_NAME as MANIFEST_NAME, Seal, SegmentState};
 use crate::format::scan::{Step, frame_at};
 use crate::format::segment::{
     HeaderError, SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, SegmentKind,
-    file_name, parse_file_name,
+    file_name,
 };
-use crate::vfs::{IoError, Map, OpenMode, Vfs, read_full_at};
+use crate::vfs::{IoError, Map, OpenMode, read_full_at};
+
+pub(super) use case::refuse;
+pub use case::{Case, Decision, Note, RecoveryReport};
+pub(super) use unlisted::judge_unlisted;
 
 /// Sequence numbers stay below this: a million records a second would take 146,000 years.
 const SEQNO_MAX: u64 = 1 << 62;
-
-/// What an open can find. [`Case::decision`] is the whole policy of recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Case {
-    /// Bytes that are no whole frame follow the last one, at or above the watermark.
-    TornTail,
-    /// A segment's first frame does not continue the log, at or above the watermark: the frames in
-    /// between were never durable.
-    Gap,
-    /// The log ends within a batch of several frames.
-    IncompleteBatch,
-    /// The log ends, or is damaged, below the watermark.
-    BelowWatermark,
-    /// The file of an unsealed segment is shorter than it was: its end may have held anything.
-    ShortFile,
-    /// Hints or footer of a sealed segment are damaged; its records are not.
-    DamagedHints,
-    /// A sealed segment is too short, or a record in it is damaged and its hints are too.
-    DamagedSealed,
-    /// A segment's header is damaged.
-    DamagedHeader,
-    /// A segment belongs to another store or has another id than its name says.
-    ForeignSegment,
-    /// A frame was written by a later open than the manifest knows.
-    EpochAhead,
-    /// A segment that the manifest lists is not there.
-    MissingSegment,
-    /// A segment that the manifest has removed is still there, or one that a compaction had not
-    /// finished.
-    DeadSegment,
-    /// A segment that the manifest never listed is there, without records.
-    UnlistedEmptySegment,
-    /// A segment that the manifest never listed is there, with records.
-    UnlistedSegment,
-    /// The last edit of the manifest is torn.
-    TornManifest,
-    /// The checkpoint is damaged.
-    DamagedCheckpoint,
-    /// The checkpoint is whole, but not one of this store as it is: a crash can leave one that is
-    /// older or newer than the manifest.
-    StaleCheckpoint,
-    /// There are segments but no manifest.
-    MissingManifest,
-    /// The records contradict each other.
-    Inconsistent,
-}
-
-/// What is done about a [`Case`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Decision {
-    /// Go on, report it.
-    Report,
-    /// Forget what follows, report it.
-    Cut,
-    /// Read the records instead, report it.
-    Rescan,
-    /// Remove the file, report it.
-    Remove,
-    /// Fail with the place of the damage; change nothing.
-    Refuse,
-}
-
-impl Case {
-    /// Every case, for tests and documentation.
-    pub const ALL: [Case; 19] = [
-        Case::TornTail,
-        Case::Gap,
-        Case::IncompleteBatch,
-        Case::BelowWatermark,
-        Case::ShortFile,
-        Case::DamagedHints,
-        Case::DamagedSealed,
-        Case::DamagedHeader,
-        Case::ForeignSegment,
-        Case::EpochAhead,
-        Case::MissingSegment,
-        Case::DeadSegment,
-        Case::UnlistedEmptySegment,
-        Case::UnlistedSegment,
-        Case::TornManifest,
-        Case::DamagedCheckpoint,
-        Case::StaleCheckpoint,
-        Case::MissingManifest,
-        Case::Inconsistent,
-    ];
-
-    /// What is done about it.
-    pub fn decision(self) -> Decision {
-        match self {
-            Case::TornManifest | Case::DamagedCheckpoint | Case::StaleCheckpoint => {
-                Decision::Report
-            }
-            Case::TornTail | Case::Gap | Case::IncompleteBatch => Decision::Cut,
-            Case::DamagedHints => Decision::Rescan,
-            Case::DeadSegment | Case::UnlistedEmptySegment => Decision::Remove,
-            Case::BelowWatermark
-            | Case::ShortFile
-            | Case::DamagedSealed
-            | Case::DamagedHeader
-            | Case::ForeignSegment
-            | Case::EpochAhead
-            | Case::MissingSegment
-            | Case::UnlistedSegment
-            | Case::MissingManifest
-            | Case::Inconsistent => Decision::Refuse,
-        }
-    }
-
-    /// True if it is about the checkpoint, which nothing depends on.
-    pub fn is_of_checkpoint(self) -> bool {
-        matches!(self, Case::DamagedCheckpoint | Case::StaleCheckpoint)
-    }
-
-    /// The case in words.
-    pub fn label(self) -> &'static str {
-        match self {
-            Case::TornTail => "torn tail",
-            Case::Gap => "gap between segments",
-            Case::IncompleteBatch => "incomplete batch",
-            Case::BelowWatermark => "damage below the watermark",
-            Case::ShortFile => "file cut short",
-            Case::DamagedHints => "damaged hints",
-            Case::DamagedSealed => "damaged sealed segment",
-            Case::DamagedHeader => "damaged segment header",
-            Case::ForeignSegment => "segment of another store",
-            Case::EpochAhead => "frame of a later open",
-            Case::MissingSegment => "missing segment",
-            Case::DeadSegment => "removed segment",
-            Case::UnlistedEmptySegment => "unlisted empty segment",
-            Case::UnlistedSegment => "unlisted segment with records",
-            Case::TornManifest => "torn manifest",
-            Case::DamagedCheckpoint => "damaged checkpoint",
-            Case::StaleCheckpoint => "stale checkpoint",
-            Case::MissingManifest => "missing manifest",
-            Case::Inconsistent => "inconsistent records",
-        }
-    }
-}
-
-/// Something that recovery found and dealt with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// What it is.
-    pub case: Case,
-    /// The file.
-    pub file: PathBuf,
-    /// Where in the file.
-    pub offset: u64,
-    /// Details.
-    pub what: String,
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (case, file) = (self.case.label(), self.file.display());
-        write!(f, "{case}: {file} at byte {}: {}", self.offset, self.what)
-    }
-}
-
-/// What an open found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// The store was created by this open.
-    pub created: bool,
-    /// The store was closed in order: nothing was written after its last close.
-    pub clean: bool,
-    /// Sealed segments, loaded from their hints or from the checkpoint.
-    pub sealed_segments: u64,
-    /// The sequence number of the checkpoint that the index was loaded from: only what is not below
-    /// it was replayed. `None` if there was none, or it was ignored.
-    pub checkpoint: Option<u64>,
-    /// Unsealed segments, read frame by frame.
-    pub tail_segments: u64,
-    /// Records that the tail held.
-    pub tail_records: u64,
-    /// Bytes of frames that the tail held.
-    pub tail_bytes: u64,
-    /// Sequence number below which everything was known to be durable.
-    pub watermark: u64,
-    /// Sequence number after the last record recovered.
-    pub next_seqno: u64,
-    /// What was found and dealt with, if anything.
-    pub notes: Vec<Note>,
-}
-
-impl RecoveryReport {
-    /// The notes that say that bytes were cut off.
-    pub fn cuts(&self) -> impl Iterator<Item = &Note> {
-        self.notes.iter().filter(|n| n.case.decision() == Decision::Cut)
-    }
-
-    /// True if nothing was found but perhaps a checkpoint that does not count.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.notes.iter().all(|n| n.case.is_of_checkpoint())
-    }
-
-    pub(super) fn note(&mut self, case: Case, file: &Path, offset: u64, what: impl Into<String>) {
-        self.notes.push(Note { case, file: file.to_owned(), offset, what: what.into() });
-    }
-}
-
-/// The error that refuses an open because of `case`.
-pub(super) fn refuse(case: Case, file: &Path, offset: u64, what: impl fmt::Display) -> OpenError {
-    let what = format!("{}: {what}", case.label());
-    OpenError::Corrupt(Corruption { file: file.to_owned(), offset, what })
-}
 
 /// The records of a segment, as they go into the index.
 pub(super) enum HintSource {
@@ -549,60 +345,4 @@ pub(super) fn read_hints(
         return Ok(Err("hints checksum does not match"));
     }
     Ok(Ok(Map::Memory(Arc::from(bytes))))
-}
-
-/// Judges the segment files that the manifest does not list; returns those to remove.
-pub(super) fn judge_unlisted(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    listed: &[SegmentState],
-    next_segment: u64,
-    report: &mut RecoveryReport,
-) -> Result<Vec<PathBuf>, OpenError> {
-    let names = vfs.list(dir).map_err(|e| IoError::new("list", dir, e))?;
-    let mut dead = Vec::new();
-    for name in names {
-        let Some(id) = parse_file_name(&name) else { continue };
-        if listed.iter().any(|s| s.id == id) {
-            continue;
-        }
-        let path = dir.join(&name);
-        let case = if id < next_segment || is_compacted(vfs, &path)? {
-            Case::DeadSegment
-        } else if has_frame(vfs, &path)? {
-            Case::UnlistedSegment
-        } else {
-            Case::UnlistedEmptySegment
-        };
-        if case.decision() == Decision::Refuse {
-            return Err(refuse(case, &path, 0, "the manifest has lost an edit"));
-        }
-        report.note(case, &path, 0, "not part of the store");
-        dead.push(path);
-    }
-    Ok(dead)
-}
-
-/// True if the file is a compacted segment: it is not listed before it is whole, and what it was
-/// made from is not removed before it is listed, so an unlisted one is never missed.
-fn is_compacted(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
-    let failed = |e| OpenError::Io(IoError::new("read", path, e));
-    let file = vfs.open(path, OpenMode::Read).map_err(failed)?;
-    let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
-    let read = read_full_at(&*file, &mut bytes, 0).map_err(failed)?;
-    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or(&[]));
-    Ok(header.is_ok_and(|(header, _)| header.kind == SegmentKind::Compacted))
-}
-
-/// True if the file is a segment that starts with a whole frame.
-fn has_frame(vfs: &dyn Vfs, path: &Path) -> Result<bool, OpenError> {
-    let failed = |e| OpenError::Io(IoError::new("read", path, e));
-    let file = vfs.open(path, OpenMode::Read).map_err(failed)?;
-    let header_len = SEGMENT_HEADER_LEN as usize;
-    let mut bytes = vec![0; header_len + crate::format::record::FRAME_HEADER_LEN];
-    let read = read_full_at(&*file, &mut bytes, 0).map_err(failed)?;
-    bytes.truncate(read);
-    let Ok((_, salt)) = SegmentHeader::decode(&bytes) else { return Ok(false) };
-    let frame = bytes.get(header_len..).unwrap_or(&[]);
-    Ok(!matches!(frame_at(frame, salt, SEGMENT_HEADER_LEN), Step::Bad(0, _)))
 }
