@@ -20,8 +20,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::disk::{Image, Op};
 use super::rng::Rng;
-use super::sim::{Image, Op, SimVfs};
+use super::sim::SimVfs;
 use super::walk::{Choice, Mask, Rest, Tear, Walk};
 
 /// How far the enumeration of crash states goes.

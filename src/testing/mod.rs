@@ -32,6 +32,7 @@
 pub mod bugs;
 mod content;
 mod crash;
+mod disk;
 mod fault;
 pub mod fuzz;
 #[cfg(feature = "stores")]

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::content::Content;
+use super::disk::{FileId, Image, Name, Op, Places};
 use super::rng::Rng;
-use super::sim::{FileId, Image, Name, Op, Places};
 
 /// A set of free operations, by their place in [`Walk::free`].
 #[derive(Clone, Debug)]
