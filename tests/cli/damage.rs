@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{complains, ingest, json_lines, ok, siltstone, stdout, tree};
+use crate::program::{complains, ingest, json_lines, ok, ok_json, siltstone, stdout, tree};
 
 #[test]
 fn check_names_the_file_and_the_place_of_damage() {
@@ -15,7 +15,7 @@ fn check_names_the_file_and_the_place_of_damage() {
     let dir = dir.path();
     ingest(dir, &["tree"]);
     assert!(ok(dir, &["check", "store"]).starts_with("ok: verified "));
-    let report: Value = serde_json::from_str(&ok(dir, &["check", "store", "--json"])).unwrap();
+    let report = ok_json(dir, &["check", "store", "--json"]);
     assert_eq!((&report["ok"], &report["defects"]), (&json!(true), &json!([])));
 
     let segment = fs::read_dir(dir.join("store"))
@@ -67,7 +67,7 @@ fn check_names_a_damaged_checkpoint_and_only_notes_a_stale_one() {
 
 /// All records of a store, as `inspect` shows them: in words and as JSON.
 fn inspected(dir: &Path) -> (String, Vec<Value>) {
-    let seen: Value = serde_json::from_str(&ok(dir, &["inspect", "store", "--json"])).unwrap();
+    let seen = ok_json(dir, &["inspect", "store", "--json"]);
     let (mut text, mut items) = (String::new(), Vec::new());
     for segment in seen["segments"].as_array().unwrap() {
         let id = segment["id"].to_string();
@@ -184,7 +184,7 @@ fn damage_is_checked_inspected_and_repaired() {
     let whole = ok(dir, &["dump", "store"]);
     assert!(ok(dir, &["repair", "store"]).ends_with("ok: nothing to repair\n"));
     assert!(!dir.join("store/quarantine").exists());
-    let seen: Value = serde_json::from_str(&ok(dir, &["inspect", "store", "--json"])).unwrap();
+    let seen = ok_json(dir, &["inspect", "store", "--json"]);
     let id = seen["segments"][0]["id"].to_string();
     let file = seen["segments"][0]["file"].as_str().unwrap().to_owned();
     let items = json_lines(&ok(dir, &["inspect", "store", &id, "--json"]));

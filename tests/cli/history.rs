@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{command, complains, ingest, json_lines, ok, tree};
+use crate::program::{command, complains, ingest, json_lines, ok, ok_json, tree};
 
 #[test]
 fn snapshots_are_listed_compared_and_rolled_back_to() {
@@ -31,7 +31,7 @@ fn snapshots_are_listed_compared_and_rolled_back_to() {
         "{diff}"
     );
     let args = ["snapshots", "diff", "store", "spoilt", "1", "--keys", "--json"];
-    let back: Value = serde_json::from_str(&ok(dir, &args)).unwrap();
+    let back = ok_json(dir, &args);
     let changes = |of: &str| -> u64 {
         back["collections"].as_array().unwrap().iter().map(|c| c[of].as_u64().unwrap()).sum()
     };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{complains, ingest, json_lines, ok, siltstone, stdout, tree, value};
+use crate::program::{complains, ingest, json_lines, ok, ok_json, siltstone, stdout, tree, value};
 
 #[test]
 fn get_and_list_answer_and_say_no() {
@@ -61,7 +61,7 @@ fn raw_keys_and_values_are_escaped() {
     db.close().unwrap();
     assert_eq!(ok(dir, &["get", "store", "raw", r"\xff\n", "--escaped"]), "\\xfe text\n");
     assert_eq!(ok(dir, &["list", "store", "raw"]), "\\xff\\n\n");
-    let line: Value = serde_json::from_str(&ok(dir, &["dump", "store"])).unwrap();
+    let line = ok_json(dir, &["dump", "store"]);
     let expected =
         json!({"collection": "raw", "key_bytes": "\\xff\\n", "value_bytes": "\\xfe text"});
     assert_eq!(line, expected);
@@ -101,7 +101,7 @@ fn stats_draws_the_segments() {
     for word in ["keys ", "log ", "index ", "watermark ", "open ", "[####", "% live"] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    let stats: Value = serde_json::from_str(&ok(dir, &["stats", "store", "--json"])).unwrap();
+    let stats = ok_json(dir, &["stats", "store", "--json"]);
     let lines = ok(dir, &["dump", "store"]).lines().count();
     assert_eq!(stats["keys"], lines);
     assert_eq!(stats["watermark"], stats["next_seqno"], "all of it was persisted");
@@ -140,8 +140,7 @@ fn stats_shows_compression_and_snapshots_after_a_reopen() {
     assert!(pinned > 0 && pinned == db.stats().pinned_bytes(), "{pinned}");
     db.close().unwrap();
 
-    let shown: Value =
-        serde_json::from_str(&ok(dir, &["stats", "store", "--exact", "--json"])).unwrap();
+    let shown = ok_json(dir, &["stats", "store", "--exact", "--json"]);
     let values = &shown["stored_values"][0];
     assert_eq!((&values["collection"], &values["values"]), (&json!("chunks"), &json!(3000)));
     assert_eq!(values["raw_bytes"], raw);
@@ -180,7 +179,7 @@ fn stats_shows_what_snapshots_keep_together() {
     db.persist_with(PersistOptions::named("two")).unwrap();
     put_all(&[2; 1000]);
     db.close().unwrap();
-    let shown: Value = serde_json::from_str(&ok(dir, &["stats", "store", "--json"])).unwrap();
+    let shown = ok_json(dir, &["stats", "store", "--json"]);
     assert!(shown["oldest_snapshot_needs"].as_u64() > Some(300_000), "{shown}");
     assert!(shown["oldest_snapshot_pinned"].as_u64() < Some(100), "{shown}");
     let text = ok(dir, &["stats", "store"]);

@@ -56,6 +56,11 @@ pub(crate) fn ok_with_input(dir: &Path, args: &[&str], input: &str) -> String {
     out
 }
 
+/// As [`ok`], of a run that prints one JSON value.
+pub(crate) fn ok_json(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&ok(dir, args)).unwrap()
+}
+
 /// Runs the program, which must end with `code`, say so in one line and print nothing else; that
 /// line.
 pub(crate) fn complains(dir: &Path, args: &[&str], code: i32) -> String {
@@ -74,7 +79,7 @@ pub(crate) fn complains_with_input(dir: &Path, args: &[&str], input: &str, code:
 pub(crate) fn ingest(dir: &Path, args: &[&str]) -> Value {
     let mut all = vec!["ingest", "--store", "store", "--json"];
     all.extend(args);
-    let report: Value = serde_json::from_str(&ok(dir, &all)).unwrap();
+    let report = ok_json(dir, &all);
     assert_eq!(report["complete"], true);
     report
 }
@@ -90,7 +95,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
 
 /// The value of a key, as the store holds it.
 pub(crate) fn value(dir: &Path, collection: &str, key: &str) -> Value {
-    serde_json::from_str(&ok(dir, &["get", "store", collection, key])).unwrap()
+    ok_json(dir, &["get", "store", collection, key])
 }
 
 pub(crate) fn keys(dir: &Path, collection: &str) -> Vec<String> {

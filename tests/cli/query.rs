@@ -9,7 +9,7 @@ use siltstone::StorageContext;
 use siltstone::model::{ChatMessage, LabelledNode, MessageRole, Node, Relation};
 use siltstone::stores::{AddOptions, MessageStatus, VectorStore};
 
-use crate::program::{complains, complains_with_input, ok, ok_with_input, run};
+use crate::program::{complains, complains_with_input, ok, ok_json, ok_with_input, run};
 
 fn query(dir: &Path, more: &[&str], input: &str) -> Value {
     let args = [&["query", "store", "--embedding", "-", "--json"], more].concat();
@@ -245,7 +245,7 @@ fn graph_prints_what_is_reached() {
     );
     let json = |args: &[&str]| -> Value {
         let args = [&["graph", "store", "--json"], args].concat();
-        serde_json::from_str(&ok(dir, &args)).unwrap()
+        ok_json(dir, &args)
     };
     let answer = json(&["Bob", "--depth", "1"]);
     assert_eq!(answer["triplets"], json!([["Bob", "knows", "Cid"]]));
@@ -294,7 +294,7 @@ fn graph_is_cut_only_where_the_limit_says_so() {
     drop(context);
     let answer = |args: &[&str]| -> (usize, bool) {
         let args = [&["graph", "store", "--json"], args].concat();
-        let answer: Value = serde_json::from_str(&ok(dir, &args)).unwrap();
+        let answer = ok_json(dir, &args);
         let triplets = answer["triplets"].as_array().unwrap();
         let nearest: Vec<&str> =
             triplets.iter().take(2).map(|triplet| triplet[0].as_str().unwrap()).collect();

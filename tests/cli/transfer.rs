@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use siltstone::kv::{self, KvStore, LogKv};
 use tempfile::TempDir;
 
-use crate::program::{complains, ingest, ok, siltstone, stderr, value};
+use crate::program::{complains, ingest, ok, ok_json, siltstone, stderr, value};
 
 /// A directory with another one in it, `llama`, as LlamaIndex persists it: two nodes of one ref
 /// doc.
@@ -50,8 +50,7 @@ fn import_and_export_are_each_others_inverse() {
     assert!(line.contains("holds the document store \"docstore\" already"), "{line}");
     ok(dir, &["import", "llama", "--store", "store", "--replace"]);
 
-    let report: Value =
-        serde_json::from_str(&ok(dir, &["export", "store", "out", "--json"])).unwrap();
+    let report = ok_json(dir, &["export", "store", "out", "--json"]);
     assert_eq!(report["records"], 5);
     let parsed = |path: &str| -> Value {
         serde_json::from_slice(&fs::read(dir.join(path)).unwrap()).unwrap()

@@ -1,50 +1,16 @@
 //! `siltstone backup`, `restore` and `snapshots`, run as a process: what is done again, what is
 //! refused, and what is left of a process that was killed.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-#[macro_use]
-mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use siltstone::testing::store::fingerprint_of;
 use siltstone::testing::{Fingerprint, Rng};
 use siltstone::{CompactionOptions, Db, Options};
 
-fn siltstone(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
-    command.current_dir(dir).args(args).stdin(Stdio::null());
-    command
-}
-
-/// Runs the program in `dir`: its exit code, standard output and standard error.
-fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
-    let done = siltstone(dir, args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
-}
-
-fn ok(dir: &Path, args: &[&str]) -> String {
-    let (code, out, err) = run(dir, args);
-    assert_eq!((code, err.as_str()), (0, ""), "{args:?}: {out}");
-    out
-}
-
-fn json(dir: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&ok(dir, args)).unwrap()
-}
-
-/// The one line on standard error of a run that ends with code 2 and prints nothing else.
-fn fails(dir: &Path, args: &[&str]) -> String {
-    let (code, out, err) = run(dir, args);
-    assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
-    assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
-    err
-}
+use crate::program::{command, complains, ok, ok_json};
 
 fn open(dir: &Path) -> Db {
     Options::new().compaction(CompactionOptions::manual()).segment_len(64 << 10).open(dir).unwrap()
@@ -76,17 +42,17 @@ fn a_snapshots_backup_is_made_once() {
     assert!(ok(dir, &backup("1")).starts_with("backed up everything below"));
     let said = ok(dir, &backup("1"));
     assert!(said.starts_with("already there: everything below sequence number"), "{said}");
-    let said = json(dir, &[&backup("1")[..], &["--json", "--verify"]].concat());
+    let said = ok_json(dir, &[&backup("1")[..], &["--json", "--verify"]].concat());
     assert_eq!((&said["already_there"], &said["bytes_copied"]), (&true.into(), &0.into()));
-    let said = fails(dir, &backup("2"));
+    let said = complains(dir, &backup("2"), 2);
     assert!(said.contains("holds the backup of snapshot 1; nothing was changed"), "{said}");
     assert!(said.contains("choose another target"), "{said}");
-    let said = fails(dir, &["backup", "store", "target"]);
+    let said = complains(dir, &["backup", "store", "target"], 2);
     assert!(said.contains("holds the backup of snapshot 1; nothing was changed"), "{said}");
     ok(dir, &["backup", "store", "plain"]);
-    let said = fails(dir, &["backup", "--snapshot", "2", "store", "plain"]);
+    let said = complains(dir, &["backup", "--snapshot", "2", "store", "plain"], 2);
     assert!(said.contains("of a store as it is, not of a snapshot"), "{said}");
-    let said = json(dir, &["backup", "store", "plain", "--json"]);
+    let said = ok_json(dir, &["backup", "store", "plain", "--json"]);
     assert_eq!(said["already_there"], false);
 }
 
@@ -115,14 +81,15 @@ fn killed_backups_of_snapshots_are_made_again() {
     let mut there = 0;
     for kill in 0..kills {
         fs::remove_dir_all(&target).unwrap();
-        let mut child = siltstone(dir, &args).stdout(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command(dir, &args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         // The last part is where it becomes whole.
         let from = if rng.percent(50) { 70 } else { 0 };
         let percent = u32::try_from(rng.below(111 - from) + from).unwrap();
         std::thread::sleep(time * percent / 100 + Duration::from_micros(rng.below(100) as u64));
         child.kill().unwrap();
         let is_done = child.wait().unwrap().success();
-        let said = json(dir, &[&args[..], &["--json"]].concat());
+        let said = ok_json(dir, &[&args[..], &["--json"]].concat());
         assert!(said["already_there"] == true || !is_done, "kill {kill}");
         there += u32::from(said["already_there"] == true);
         assert!(held(&target) == wanted, "after kill {kill} the end differs");
