@@ -343,6 +343,62 @@ fn a_snapshot_of_another_copy_of_the_store_is_another_one() {
     assert!(again.already_there);
 }
 
+/// Goal: what the target holds of the open segment stays if nothing has come since, and only then.
+#[test]
+fn a_backup_with_nothing_new_copies_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let (store, target) = (temp.path().join("store"), temp.path().join("backup"));
+    // Sealed at once when they are full: what is sealed since the last backup is new.
+    let open = || {
+        let options = Options::new().segment_len(64 << 10).inline_maintenance(true);
+        options.compaction(CompactionOptions::manual()).open(&store).unwrap()
+    };
+    let put = |db: &Db, key: u32| db.put("c", &key.to_le_bytes(), &[7; 500]).unwrap();
+    let mut db = open();
+    for key in 0..300 {
+        put(&db, key);
+    }
+    let backup = |db: &Db| db.backup_to(&target, BackupOptions::new().verify(true)).unwrap();
+    let first = backup(&db);
+    assert!(first.segments_copied > 0, "{first:?}");
+    for round in 0..3 {
+        let before = files_in(&target);
+        let again = backup(&db);
+        assert_eq!((again.segments_copied, again.bytes_copied), (0, 0), "{round}: {again:?}");
+        assert_eq!(again.segments_linked, 0, "{round}: {again:?}");
+        let segments = |files: BTreeMap<String, Vec<u8>>| {
+            files.into_iter().filter(|(name, _)| name.ends_with(".seg")).collect::<Vec<_>>()
+        };
+        assert!(segments(files_in(&target)) == segments(before), "{round}");
+        if round == 1 {
+            // Neither has a reopened store anything new.
+            db.close().unwrap();
+            db = open();
+            continue;
+        }
+        put(&db, 300 + round);
+        let grown = backup(&db);
+        assert_eq!(grown.segments_copied, 1, "{round}: {grown:?}");
+        assert!(verified(&target) == fingerprint_of(&db).unwrap(), "{round}");
+    }
+    // What is longer or shorter there is replaced; what is another is not taken for it.
+    let open = files_in(&target).into_keys().rfind(|name| name.ends_with(".seg")).unwrap();
+    let whole = fs::read(target.join(&open)).unwrap();
+    let longer = [&whole[..], &[0; 4096]].concat();
+    for other in [&longer, &whole[..whole.len() - 1]] {
+        fs::write(target.join(&open), other).unwrap();
+        assert_eq!(backup(&db).segments_copied, 1);
+        assert_eq!(fs::read(target.join(&open)).unwrap(), whole);
+    }
+    for at in [20, whole.len() / 2, whole.len() - 1] {
+        let mut other = whole.clone();
+        other[at] ^= 1;
+        fs::write(target.join(&open), &other).unwrap();
+        let refused = db.backup_to(&target, BackupOptions::new()).unwrap_err();
+        assert!(matches!(refused, BackupError::Diverged { .. }), "byte {at}: {refused}");
+    }
+}
+
 /// Goal: what is not an earlier state of the store is left alone.
 #[test]
 fn foreign_targets_are_refused_untouched() {

@@ -147,9 +147,17 @@ impl<'a> Target<'a> {
                 }
                 (Some(_), _) => Err(differs()),
                 (None, _) if listed.len > new.len => Err(differs()),
-                (None, _) => match found {
-                    Some(found) if !self.starts_alike(&*found, &new.segment, listed.len)? => {
+                (None, _) => match &found {
+                    Some(found) if !self.starts_alike(&**found, &new.segment, listed.len)? => {
                         Err(differs())
+                    }
+                    // Every byte of it has just been compared.
+                    Some(found)
+                        if seal.is_none()
+                            && listed.len == new.len
+                            && self.len_of(&**found, new.id())? == new.len =>
+                    {
+                        Ok(Action::Keep)
                     }
                     _ if planted!(TailLinked) && seal.is_some() => Ok(Action::Link),
                     // Never a link: an open of the earlier backup would cut it.
@@ -202,8 +210,7 @@ impl<'a> Target<'a> {
         seal: &Seal,
     ) -> Result<bool, BackupError> {
         let name = file_name(segment.id);
-        let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(&name), e))?;
-        if len != seal.file_len {
+        if self.len_of(found, segment.id)? != seal.file_len {
             return Ok(false);
         }
         for (at, len) in mark_places(seal) {
@@ -218,7 +225,7 @@ impl<'a> Target<'a> {
     /// True if the file has the header and the length that its manifest gives it.
     fn is_whole(&self, found: &dyn File, id: u64, seal: &Seal) -> Result<bool, BackupError> {
         let name = file_name(id);
-        let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(&name), e))?;
+        let len = self.len_of(found, id)?;
         let bytes = self.read(found, &name, 0, SEGMENT_HEADER_LEN)?;
         let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
         let footer = self.read(found, &name, footer, SEGMENT_FOOTER_LEN)?;
@@ -275,6 +282,12 @@ impl<'a> Target<'a> {
 
     pub(super) fn open(&self, path: &Path) -> Result<Option<Arc<dyn File>>, BackupError> {
         open(self.vfs, path)
+    }
+
+    /// The length of the file of segment `id` in the target.
+    fn len_of(&self, found: &dyn File, id: u64) -> Result<u64, BackupError> {
+        let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(file_name(id)), e));
+        Ok(len?)
     }
 
     /// Reads `len` bytes of a file in the target; fewer at its end.
