@@ -32,7 +32,7 @@ enum Action {
         #[command(flatten)]
         store: StoreArg,
         /// A name; snapshots with a name stay until they are dropped
-        #[arg(long)]
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         name: Option<String>,
     },
     /// Forget a snapshot; what only it needed becomes free

@@ -48,7 +48,8 @@ pub struct SnapshotInfo {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PersistOptions {
-    /// A name for it. Named snapshots are left alone by retention. Default: none.
+    /// A name for it, which may not be empty. Named snapshots are left alone by retention. Default:
+    /// none.
     pub name: Option<String>,
     /// When it was made, in any unit: the engine reads no clock. Default: none.
     pub time: Option<u64>,
@@ -181,6 +182,9 @@ impl Core {
     ) -> Result<(SnapshotInfo, Commit), WriteError> {
         let mut next = self.snapshots.next.lock();
         self.check_writable()?;
+        if options.name.as_deref() == Some("") {
+            return Err(WriteError::Invalid("the name of a snapshot is empty"));
+        }
         let time = self.push_time(batch)?;
         if batch.is_empty()
             && options == PersistOptions::default()

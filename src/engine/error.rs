@@ -123,6 +123,8 @@ pub enum WriteError {
     /// This build of the library lacks a feature that was asked for, which is named. Data: nothing
     /// was written.
     Unsupported(String),
+    /// What was asked for makes no sense, for the reason that is given. Data: nothing was written.
+    Invalid(&'static str),
 }
 
 /// Why something could not be done with a durable snapshot.
@@ -256,6 +258,7 @@ impl fmt::Display for WriteError {
             WriteError::ReadOnly => write!(f, "the store is open for reading only"),
             WriteError::Closed => write!(f, "the store is closed"),
             WriteError::Unsupported(what) => write!(f, "nothing was written: {what}"),
+            WriteError::Invalid(what) => write!(f, "nothing was written: {what}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use siltstone::testing::store::fingerprint_of;
 use siltstone::testing::{Fingerprint, Rng};
-use siltstone::{CompactionOptions, Db, Options};
+use siltstone::{CompactionOptions, Db, Options, PersistOptions, WriteError};
 
 use crate::program::{command, complains, ok, ok_json};
 
@@ -95,4 +95,21 @@ fn killed_backups_of_snapshots_are_made_again() {
         assert!(held(&target) == wanted, "after kill {kill} the end differs");
     }
     say!("killed backups of snapshots: {kills} kills, {there} found there, of {time:?}");
+}
+
+#[test]
+fn snapshots_have_no_empty_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let db = open(&dir.join("store"));
+    fill(&db, 0..3);
+    let refused = db.persist_with(PersistOptions::named("")).unwrap_err();
+    assert!(matches!(refused, WriteError::Invalid(_)), "{refused}");
+    assert!(refused.to_string().contains("nothing was written: the name of a snapshot is empty"));
+    assert!(db.snapshots().is_empty());
+    db.close().unwrap();
+    let said = complains(dir, &["snapshots", "create", "store", "--name", ""], 2);
+    assert!(said.contains("--name"), "{said}");
+    assert_eq!(ok(dir, &["snapshots", "list", "store"]), "");
+    ok(dir, &["snapshots", "create", "store", "--name", " "]);
 }

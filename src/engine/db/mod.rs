@@ -249,7 +249,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::persist`].
+    /// As [`Db::persist`], and [`WriteError::Invalid`] for an empty name.
     pub fn persist_with(&self, options: PersistOptions) -> Result<SnapshotInfo, WriteError> {
         let (info, _) = self.inner.core.record_snapshot(&mut WriteBatch::new(), options)?;
         Ok(info)
