@@ -184,7 +184,8 @@ fn rollback(dir: &Path, wanted: &str, out: &mut Output) -> Result<Outcome, Failu
     let Some(info) = find(&db, wanted)? else { return Ok(Outcome::No) };
     let bar = Bar::of_records(0);
     let mut show = |done, total| bar.show(done, total, String::new);
-    let done: Result<Rollback, SnapshotError> = db.rollback_with(info.id, &mut show);
+    let time = persist_options(None).time;
+    let done: Result<Rollback, SnapshotError> = db.rollback_with(info.id, time, &mut show);
     drop(bar);
     let done = done?;
     db.close()?;

@@ -64,35 +64,39 @@ impl Db {
     /// [`SnapshotError::Missing`]; [`SnapshotError::Read`] if an old value could not be read,
     /// nothing was changed then; [`SnapshotError::Write`] as [`Db::write`] says.
     pub fn rollback_to(&self, id: u64) -> Result<Rollback, SnapshotError> {
-        self.rollback_with(id, &mut |_, _| {})
+        self.rollback_with(id, None, &mut |_, _| {})
     }
 
-    /// As [`Db::rollback_to`], with a function that is told how far it is.
+    /// As [`Db::rollback_to`], with the time of the snapshot that undoes it, and a function that is
+    /// told how far it is.
     pub(crate) fn rollback_with(
         &self,
         id: u64,
+        time: Option<u64>,
         progress: Progress<'_>,
     ) -> Result<Rollback, SnapshotError> {
         let is_full = |e: &SnapshotError| matches!(e, SnapshotError::Write(WriteError::Full(_)));
         let core = self.core();
-        let (rollback, _) = core.with_relief(is_full, || core.rollback_to(id, progress))?;
+        let (rollback, _) = core.with_relief(is_full, || core.rollback_to(id, time, progress))?;
         Ok(rollback)
     }
 }
 
 impl Core {
-    /// Makes the store what it was at the durable snapshot `id`.
+    /// Makes the store what it was at the durable snapshot `id`; the snapshot of the state before
+    /// is made `at` this time.
     pub(super) fn rollback_to(
         self: &Arc<Self>,
         id: u64,
+        at: Option<u64>,
         progress: Progress<'_>,
     ) -> Result<(Rollback, Commit), SnapshotError> {
         self.check_writable()?;
         let mut next = self.snapshots.next.lock();
         let target = Snapshot::on(self, self.hold_snapshot(id)?);
         let mut batch = WriteBatch::new();
-        let name = PersistOptions::named(format!("before rollback to {id}"));
-        let undo = self.push_snapshot(&mut batch, &next, name)?;
+        let name = Some(format!("before rollback to {id}"));
+        let undo = self.push_snapshot(&mut batch, &next, PersistOptions { name, time: at })?;
         // What is left out because it has expired stays out after the next open.
         let time = self.push_time(&mut batch)?;
         let (mut restored, mut deleted) = (0, 0);

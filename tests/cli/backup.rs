@@ -113,3 +113,17 @@ fn snapshots_have_no_empty_name() {
     assert_eq!(ok(dir, &["snapshots", "list", "store"]), "");
     ok(dir, &["snapshots", "create", "store", "--name", " "]);
 }
+
+#[test]
+fn a_rollback_can_be_undone_by_a_snapshot_with_a_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    fill(&open(&dir.join("store")), 0..3);
+    let created = ok_json(dir, &["snapshots", "create", "store", "--json"]);
+    fill(&open(&dir.join("store")), 3..5);
+    let done = ok_json(dir, &["snapshots", "rollback", "store", "1", "--json"]);
+    let (then, undone) = (created["time"].as_u64().unwrap(), done["undo"]["time"].as_u64());
+    assert!(undone.is_some_and(|time| time >= then), "{created} {done}");
+    let listed = ok(dir, &["snapshots", "list", "store"]);
+    assert!(listed.lines().all(|line| !line.contains(" - ")), "{listed}");
+}
