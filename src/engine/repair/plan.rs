@@ -164,8 +164,12 @@ fn give_up_tail(
         end = end.max(next_of(found).unwrap_or(0));
         let has_frames = found.pieces.iter().any(|p| matches!(p, Piece::Frame { .. }));
         let is_headless = found.damage.iter().any(|defect| defect.offset == 0) && !has_frames;
-        if is_headless || found.file_len < found.made_len {
+        // What another store has put in its place says nothing of what was there.
+        let is_blank = found.is_blank && found.condition != Condition::Foreign;
+        if is_headless && !is_blank || found.file_len < found.made_len {
             unknown = Some(found.id);
+        } else if is_headless {
+            report.notes.push(format!("nothing was in segment {}", found.id));
         }
         if found.condition == Condition::Intact {
             found.condition = Condition::Damaged;

@@ -54,6 +54,8 @@ pub(super) struct Found {
     pub(super) mends: Vec<Mend>,
     /// Its hints are whole and say what records there are.
     pub(super) is_by_hints: bool,
+    /// There is nothing behind its header but room that was never written to.
+    pub(super) is_blank: bool,
     /// Collections that its records are of, and the names that it gives to some.
     pub(super) used: BTreeSet<u32>,
     pub(super) names: BTreeMap<u32, String>,
@@ -432,6 +434,7 @@ impl Surveyor<'_> {
             pieces: Vec::new(),
             mends: Vec::new(),
             is_by_hints: false,
+            is_blank: false,
             used: BTreeSet::new(),
             names: BTreeMap::new(),
             unsure: Vec::new(),
@@ -446,6 +449,7 @@ impl Surveyor<'_> {
             return Ok(found);
         };
         found.file_len = bytes.len() as u64;
+        found.is_blank = is_blank(&bytes, found.made_len);
         if found.path != own {
             found.defect(0, &format!("is segment {id} under another's name"));
         }
@@ -590,6 +594,16 @@ impl Surveyor<'_> {
         let frame = bytes.get(SEGMENT_HEADER_LEN as usize..)?;
         Some(FrameHeader::verify(frame, *salt, SEGMENT_HEADER_LEN)?.base)
     }
+}
+
+/// True if there are only zeros behind the header, and whatever has damaged that has not wiped
+/// frames as well: it has left the end of the header, or there was never any more.
+fn is_blank(bytes: &[u8], made_len: u64) -> bool {
+    let Some((header, rest)) = bytes.split_at_checked(SEGMENT_HEADER_LEN as usize) else {
+        return false;
+    };
+    let has_end = header.iter().rev().take(4).any(|byte| *byte != 0);
+    rest.iter().all(|byte| *byte == 0) && (has_end || made_len == SEGMENT_HEADER_LEN)
 }
 
 /// The footer at the end of a file, with its hints, if both are right.
