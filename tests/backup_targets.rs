@@ -131,6 +131,64 @@ fn targets_within_the_store_are_refused_untouched() {
     db.backup_to(temp.path().join("store-backup"), BackupOptions::new()).unwrap();
 }
 
+/// Goal: nothing is put into the directory of another store or backup, at whatever depth.
+#[test]
+fn targets_within_other_stores_are_refused_untouched() {
+    let temp = tempfile::tempdir().unwrap();
+    let db = fill(&temp.path().join("store"), 0);
+    let snapshot = db.persist().unwrap();
+    drop(fill(&temp.path().join("other"), 1000));
+    db.backup_to(temp.path().join("backup"), BackupOptions::new()).unwrap();
+    db.backup_snapshot_to(temp.path().join("then"), snapshot.id, BackupOptions::new()).unwrap();
+    fs::create_dir(temp.path().join("backup/photos")).unwrap();
+    // Files that are only called so are none of a store.
+    fs::create_dir(temp.path().join("program")).unwrap();
+    fs::write(temp.path().join("program/MANIFEST"), b"include README\n").unwrap();
+    fs::write(temp.path().join("program/BACKUP"), b"by hand").unwrap();
+    let before = tree(temp.path());
+    for target in ["other/in", "backup/in", "backup/photos/of/me", "then/in", "then/../other/in"] {
+        let target = temp.path().join(target);
+        let errors = [
+            db.backup_to(&target, BackupOptions::new()).unwrap_err(),
+            db.backup_snapshot_to(&target, snapshot.id, BackupOptions::new()).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, BackupError::Nested { .. }), "{target:?}: {error}");
+            assert!(error.to_string().contains("is a store or a backup"), "{error}");
+        }
+    }
+    assert!(tree(temp.path()) == before);
+    db.backup_to(temp.path().join("program/backup"), BackupOptions::new()).unwrap();
+}
+
+/// Goal: the same for backups through an address, on either way.
+#[cfg(feature = "object-store")]
+#[test]
+fn addresses_within_other_stores_are_refused_untouched() {
+    use siltstone::remote::{Remote, RemoteError};
+
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().canonicalize().unwrap();
+    let db = fill(&root.join("store"), 0);
+    drop(fill(&root.join("other"), 1000));
+    let remote = |name: &str| Remote::open(&format!("file://{}/{name}", root.display())).unwrap();
+    remote("backup").backup(&db, BackupOptions::new()).unwrap();
+    let before = tree(&root);
+    let refused = [
+        remote("other/in").backup(&db, BackupOptions::new()).unwrap_err(),
+        remote("backup/in").backup(&db, BackupOptions::new()).unwrap_err(),
+        remote("backup").restore(root.join("backup/in"), BackupOptions::new()).unwrap_err(),
+        remote("backup").restore(root.join("other/in"), BackupOptions::new()).unwrap_err(),
+    ];
+    for error in refused {
+        let is_right = matches!(&error, RemoteError::Local(BackupError::Nested { .. }));
+        assert!(is_right, "{error}");
+    }
+    let local = db.backup_to(root.join("backup/in"), BackupOptions::new()).unwrap_err();
+    assert!(matches!(local, BackupError::Nested { .. }), "{local}");
+    assert!(tree(&root) == before);
+}
+
 /// Goal: a checkpoint that an open of the earlier backup has left is gone with the next backup.
 #[test]
 fn a_backup_keeps_no_checkpoint_of_the_earlier_one() {
@@ -191,6 +249,7 @@ mod program {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
         drop(fill(&dir.join("store"), 0));
+        drop(fill(&dir.join("other"), 1000));
         open(&dir.join("store")).backup_to(dir.join("backup"), BackupOptions::new()).unwrap();
         fs::create_dir_all(dir.join("used/photos")).unwrap();
         fs::write(dir.join("used/movie.tmp"), b"mine").unwrap();
@@ -225,10 +284,13 @@ mod program {
         assert!(fails(dir, &["backup", "store", "used"]).contains("not empty"));
         assert!(fails(dir, &["backup", "store", "store"]).contains("store itself"));
         assert!(fails(dir, &["backup", "store", "store/backup"]).contains("store itself"));
+        assert!(fails(dir, &["backup", "store", "other/new"]).contains("is a store or a backup"));
+        assert!(fails(dir, &["backup", "store", "backup/new"]).contains("is a store or a backup"));
+        assert!(fails(dir, &["restore", "backup", "store/new"]).contains("is a store or a backup"));
         assert!(fails(dir, &["backup", "empty", "new"]).contains("no store"));
         assert!(fails(dir, &["restore", "backup", "used"]).contains("not empty"));
         assert!(fails(dir, &["restore", "backup", "backup"]).contains("are one"));
-        assert!(fails(dir, &["restore", "backup", "backup/new"]).contains("store itself"));
+        assert!(fails(dir, &["restore", "backup", "backup/new"]).contains("backup itself"));
         assert!(fails(dir, &["restore", "backup", "store"]).contains("not empty"));
         assert!(fails(dir, &["restore", "empty", "new"]).contains("no store"));
         assert!(tree(dir) == before);

@@ -9,7 +9,7 @@ use super::check;
 use super::failure::Failure;
 use super::output::Output;
 use super::{Outcome, open_read_only};
-use crate::engine::BackupReport;
+use crate::engine::{BackupError, BackupReport};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,10 +32,23 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
             refuse_used(&args.dir)?;
             // Never linked: a store and its backup that share their blocks are lost together.
             let options = options_with_bar().hard_links(false);
-            open_read_only(&args.backup)?.backup_to(&args.dir, options)?
+            let restored = open_read_only(&args.backup)?.backup_to(&args.dir, options);
+            restored.map_err(in_backup)?
         }
     };
     finish(&args.dir, &report, out)
+}
+
+/// What is the store itself for the engine is the backup here.
+fn in_backup(error: BackupError) -> Failure {
+    match error {
+        BackupError::Within { dir, store } => Failure::new(format!(
+            "{} lies within the backup itself, {}; nothing was changed, choose another directory",
+            dir.display(),
+            store.display()
+        )),
+        error => error.into(),
+    }
 }
 
 #[cfg(feature = "object-store")]

@@ -34,7 +34,8 @@ const EDIT_HEADER_LEN: usize = 8;
 /// Longest edit that is looked for behind damage, in bytes: all but those that list many segments
 /// are shorter, and a look at every place for one of any length would take for ever.
 const SEARCHED_LEN_MAX: usize = 1024;
-const MAGIC: &[u8; 8] = b"SILTMAN1";
+/// What the file begins with.
+pub(crate) const MAGIC: &[u8; 8] = b"SILTMAN1";
 
 /// A change to the set of live segments. New variants go to the end.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

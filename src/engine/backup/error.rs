@@ -35,6 +35,14 @@ pub enum BackupError {
         /// The store's directory.
         store: PathBuf,
     },
+    /// The target lies in the directory of another store or backup, which is none of its parts.
+    /// Nothing was changed there.
+    Nested {
+        /// The target.
+        dir: PathBuf,
+        /// The directory that it lies in.
+        store: PathBuf,
+    },
     /// The target holds this store, but not as it was earlier: it has been written to since, or
     /// the store itself has gone back. Nothing was changed there: back up into another directory.
     Diverged {
@@ -83,6 +91,13 @@ impl fmt::Display for BackupError {
                 dir.display(),
                 store.display()
             ),
+            BackupError::Nested { dir, store } => write!(
+                f,
+                "{} lies within {}, which is a store or a backup; nothing was changed, choose \
+                 another target",
+                dir.display(),
+                store.display()
+            ),
             BackupError::Diverged { dir, what } => write!(
                 f,
                 "{} holds no earlier state of this store ({what}); nothing was changed, choose \
@@ -111,6 +126,7 @@ impl Error for BackupError {
             BackupError::Foreign { .. }
             | BackupError::NotEmpty { .. }
             | BackupError::Within { .. }
+            | BackupError::Nested { .. }
             | BackupError::Diverged { .. }
             | BackupError::Taken { .. } => None,
         }

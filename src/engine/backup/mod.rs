@@ -47,6 +47,7 @@ mod bring;
 mod error;
 mod frozen;
 mod origin;
+mod places;
 #[cfg(feature = "object-store")]
 mod receive;
 mod snapshot;
@@ -183,13 +184,13 @@ impl Core {
         self.backup_frozen(target, &frozen, options, false)
     }
 
-    /// Refuses a target that is the store's own directory or lies in it.
+    /// Refuses a target that is the store's own directory or lies in it, or in another one's.
     pub(super) fn refuse_within(&self, dir: &Path) -> Result<(), BackupError> {
         let vfs = &*self.options.vfs;
         if vfs.resolved(dir).starts_with(vfs.resolved(&self.dir)) {
             return Err(BackupError::Within { dir: dir.to_owned(), store: self.dir.clone() });
         }
-        Ok(())
+        places::refuse_nested(vfs, dir)
     }
 
     /// Makes the store in the target what was `frozen`; one that must not be opened yet, if more

@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::BackupError;
 use super::bring::{remove_if_there, temp_path};
 use super::target::Target;
+use super::{BackupError, places};
 use crate::engine::error::OpenError;
 use crate::engine::open::sync_dirs_above;
 use crate::format::manifest::{FILE_NAME, TEMP_NAME};
@@ -44,6 +44,7 @@ impl<'a> Receiver<'a> {
             }
             Err(_) => Ok(()),
         };
+        places::refuse_nested(vfs, dir)?;
         // Before a lock is left there, and again when nobody can make one any more.
         refuse_store()?;
         let target = Target::lock(vfs, dir, store)?;

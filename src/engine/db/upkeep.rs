@@ -144,7 +144,7 @@ impl Db {
         self.inner.core.verify_backup(dir, options)
     }
 
-    /// Refuses a directory that is the store's own or lies in it.
+    /// Refuses a directory that is the store's own or lies in it, or in another one's.
     #[cfg(feature = "object-store")]
     pub(crate) fn refuse_within(&self, dir: &Path) -> Result<(), BackupError> {
         self.inner.core.refuse_within(dir)

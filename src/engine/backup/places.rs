@@ -1,0 +1,31 @@
+//! Where neither a backup nor a restored store may be put: in another one's directory, which is
+//! removed, moved and backed up as a whole.
+
+use std::path::Path;
+
+use super::BackupError;
+use crate::format::manifest;
+use crate::vfs::{OpenMode, Vfs, read_full_at};
+
+/// Files that a directory has which is a store or a backup, and how they begin: the manifest of a
+/// store, and what names the segments of a backup that was made through an address.
+const MARKS: [(&str, &[u8]); 2] =
+    [(manifest::FILE_NAME, manifest::MAGIC), ("BACKUP", b"siltstone backup ")];
+
+/// Refuses a directory that lies in that of a store or a backup.
+pub(super) fn refuse_nested(vfs: &dyn Vfs, dir: &Path) -> Result<(), BackupError> {
+    let resolved = vfs.resolved(dir);
+    match resolved.ancestors().skip(1).find(|above| is_taken(vfs, above)) {
+        Some(above) => Err(BackupError::Nested { dir: dir.to_owned(), store: above.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// What cannot be read is taken for none of ours.
+fn is_taken(vfs: &dyn Vfs, dir: &Path) -> bool {
+    MARKS.iter().any(|(name, beginning)| {
+        let Ok(file) = vfs.open(&dir.join(name), OpenMode::Read) else { return false };
+        let mut bytes = vec![0; beginning.len()];
+        read_full_at(&*file, &mut bytes, 0).is_ok() && bytes == *beginning
+    })
+}
