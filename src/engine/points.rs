@@ -175,8 +175,8 @@ impl Points {
         points.iter().rev().take_while(|p| p.seqno >= seqno).cloned().collect()
     }
 
-    /// A hold on the point `seqno`, which is made if there is none. Requires: it is above all
-    /// others, or there; apply lock held, or nobody else yet.
+    /// A hold on the point `seqno`, which is made if there is none. Requires: it is there, or no
+    /// record stands between it and those above it; apply lock held, or nobody else yet.
     pub(super) fn hold(&self, seqno: u64) -> Arc<Point> {
         let mut points = self.points.write();
         let at = points.partition_point(|p| p.seqno < seqno);

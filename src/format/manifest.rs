@@ -266,6 +266,14 @@ impl State {
 
     /// Says what is wrong if the parts of a whole state contradict each other.
     fn check(&self) -> Result<(), String> {
+        let firsts = [self.next_segment, self.sealed_next, self.watermark];
+        if firsts.contains(&0) {
+            let [id, sealed, watermark] = firsts;
+            return Err(format!(
+                "the next segment is {id}, sealed is what is below sequence number {sealed}, durable \
+                 below {watermark}: all of them begin with 1"
+            ));
+        }
         let mut last = 0;
         for SegmentState { id, .. } in &self.segments {
             if *id <= last || *id >= self.next_segment {

@@ -115,9 +115,12 @@ impl Core {
 
     /// Requires: apply lock held.
     fn freeze_now(&self, older: Vec<Arc<Point>>) -> Frozen {
-        let seqno = self.applied();
-        let point = self.points.hold(seqno);
         let segments: Vec<SavedSegment> = self.segments.all().iter().map(|s| saved(s)).collect();
+        // A sealed segment may end with a part of a batch that found no room for the rest: its
+        // numbers are used up, and nothing of it will ever be applied.
+        let sealed = segments.iter().filter_map(|s| s.seal).map(|seal| seal.next);
+        let seqno = sealed.fold(self.applied(), u64::max);
+        let point = self.points.hold(seqno);
         let slots = segments.iter().map(|s| s.slot + 1).max().unwrap_or(0);
         let mut ends = vec![0; slots as usize];
         for segment in &segments {
