@@ -10,6 +10,7 @@
 //! - while the footer is written, a segment whose log ends at its end frame: bytes behind it are
 //!   ignored and written again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -43,10 +44,10 @@ const URGENT_LEN_MAX: u64 = 64 << 10;
 const SHORT_SHARE: u64 = 16;
 /// Full segments that are sealed with one sync of the log.
 const SEALED_AT_ONCE: usize = 16;
-/// Full segments that may wait before writers wait for them: so many, and more if they are short.
-const UNSEALED_MIN: usize = 4;
-const UNSEALED_BYTES: u64 = 64 << 20;
-const UNSEALED_SHORT_MAX: usize = 64;
+/// Full segments that may wait before writers wait for them: so many, and more up to so many bytes.
+const UNSEALED_MIN: usize = 5;
+const UNSEALED_BYTES: u64 = 320 << 20;
+const UNSEALED_MAX: usize = 68;
 /// Longest wait of a writer while none gets sealed.
 const SEAL_WAIT: Duration = Duration::from_secs(1);
 
@@ -329,10 +330,13 @@ impl Core {
     /// faster than the disk would leave an open that takes for ever, and a file open for each.
     /// Requires: no lock held but `gate` and what comes before it.
     pub(super) fn await_sealing(&self) {
-        let short = UNSEALED_BYTES / self.options.segment_len;
-        let max = UNSEALED_MIN + usize::try_from(short).unwrap_or(0).min(UNSEALED_SHORT_MAX);
+        let are_too_many = |sealing: &VecDeque<Arc<Segment>>| {
+            let bytes = || sealing.iter().map(|s| s.end()).sum::<u64>();
+            sealing.len() > UNSEALED_MIN
+                && (sealing.len() > UNSEALED_MAX || bytes() > UNSEALED_BYTES)
+        };
         let mut sealing = self.sealing.lock();
-        while sealing.len() > max
+        while are_too_many(&sealing)
             && self.maintenance.get().is_some()
             && !self.cannot_seal.load(Ordering::Relaxed)
         {

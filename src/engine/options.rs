@@ -84,7 +84,7 @@ pub struct CompactionOptions {
     /// Compaction runs by itself, in the background. Default: true.
     pub auto: bool,
     /// It starts when the log takes more than this many percent of what is needed of it: less
-    /// space for more writing. Default: 119. Minimum: 105.
+    /// space for more writing. Default: 121. Minimum: 105.
     pub space_percent: u64,
     /// It writes no faster than this many bytes a second; 0 for as fast as it can. Default: 0.
     pub bytes_per_second: u64,
@@ -92,7 +92,7 @@ pub struct CompactionOptions {
 
 impl Default for CompactionOptions {
     fn default() -> Self {
-        CompactionOptions { auto: true, space_percent: 119, bytes_per_second: 0 }
+        CompactionOptions { auto: true, space_percent: 121, bytes_per_second: 0 }
     }
 }
 
@@ -187,7 +187,9 @@ impl Options {
     }
 
     /// Size of a segment, in bytes. Smaller ones are compacted sooner, larger ones open faster.
-    /// On a device of less than 32 times this they are shorter, for compaction's sake.
+    /// Those of a log of less than 64 times this are shorter, down to 16 MiB, since room is reserved
+    /// for whole segments; so are those on a device of less than 32 times this, for compaction's
+    /// sake.
     /// Default: 64 MiB. Minimum: 512 bytes. Maximum: 1 GiB.
     pub fn segment_len(mut self, bytes: u64) -> Self {
         self.segment_len = bytes;

@@ -28,7 +28,7 @@ use crate::vfs::{IoError, OpenMode};
 /// File that holds room for compaction.
 pub(in crate::engine) const RESERVE_NAME: &str = "RESERVE";
 /// Largest reserve of a store on a device that has room, in bytes.
-const RESERVE_LEN_MAX: u64 = 32 << 20;
+const RESERVE_LEN_MAX: u64 = 8 << 20;
 /// A smaller reserve is not worth a file.
 const RESERVE_LEN_MIN: u64 = 4 << 10;
 /// A store gets a reserve of one part in so many of its log.
@@ -37,6 +37,10 @@ const RESERVE_SHARE: u64 = 32;
 const SHORT_SEGMENTS: u64 = 2;
 /// A segment takes one part in so many of the device at most, or as much as a young store's.
 const DEVICE_SHARE: u64 = 32;
+/// And one part in so many of the log, or so many bytes: what is reserved of those that are not
+/// full yet is space that a store takes beside its data.
+const LOG_SHARE: u64 = 64;
+const LOG_SHARE_LEN_MIN: u64 = 16 << 20;
 /// How long a writer waits for a run of compaction when the device is full.
 const RELIEF_WAIT: Duration = Duration::from_secs(1);
 /// For how many runs it waits.
@@ -204,12 +208,14 @@ impl Core {
         self.free_space().map(|free| free.saturating_add(len))
     }
 
-    /// Length of a segment: as the options say, and on a small device shorter, since compaction
-    /// needs the room of one.
+    /// Length of a segment: as the options say, and shorter while the log is short, or on a small
+    /// device, since compaction needs the room of one.
     pub(in crate::engine) fn usual_segment_len(&self) -> u64 {
-        let len = self.options.segment_len;
-        let Some(free) = self.free_space() else { return len };
         let log_bytes: u64 = self.segments.all().iter().map(|s| s.end()).sum();
+        // In steps, or the segment in use would be extended each time it is full.
+        let of_log = prev_power_of_two(log_bytes / LOG_SHARE).max(LOG_SHARE_LEN_MIN);
+        let len = self.options.segment_len.min(of_log);
+        let Some(free) = self.free_space() else { return len };
         len.min((free.saturating_add(log_bytes) / DEVICE_SHARE).max(YOUNG_SEGMENT_LEN))
     }
 
@@ -288,4 +294,9 @@ impl Core {
         let _ = self.maintain();
         self.compaction.await_run(before, RELIEF_WAIT)
     }
+}
+
+/// The largest power of two that is not above `n`; 0 for 0.
+fn prev_power_of_two(n: u64) -> u64 {
+    n.checked_ilog2().map_or(0, |log| 1 << log)
 }
