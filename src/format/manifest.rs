@@ -251,6 +251,7 @@ impl State {
         self.segments.retain(|s| !removed.contains(&s.id));
         for segment in added {
             let id = segment.id;
+            self.check_seal(id, segment.seal)?;
             if segment.seal.is_none() {
                 return Err(format!("segment {id} is added by compaction but not sealed"));
             }
@@ -275,7 +276,8 @@ impl State {
             ));
         }
         let mut last = 0;
-        for SegmentState { id, .. } in &self.segments {
+        for SegmentState { id, seal, .. } in &self.segments {
+            self.check_seal(*id, *seal)?;
             if *id <= last || *id >= self.next_segment {
                 let next = self.next_segment;
                 return Err(format!("segment {id} is listed behind {last}, the next is {next}"));
@@ -283,6 +285,19 @@ impl State {
             last = *id;
         }
         Ok(())
+    }
+
+    /// Says what is wrong if a segment ends behind the sealed part of the log.
+    fn check_seal(&self, id: u64, seal: Option<Seal>) -> Result<(), String> {
+        match seal {
+            Some(Seal { next, .. }) if next > self.sealed_next => {
+                let sealed = self.sealed_next;
+                Err(format!(
+                    "segment {id} ends at sequence number {next}, sealed is up to {sealed}"
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn find(&mut self, id: u64) -> Result<&mut SegmentState, String> {
@@ -429,12 +444,40 @@ mod tests {
         let segments = (1..=crate::limits::SEGMENTS_MAX as u64)
             .map(|id| SegmentState { id, len: 1 << 26, seal: Some(seal) })
             .collect();
-        let state = State { segments, next_segment: 1 << 20, ..State::new() };
+        let state = State { segments, next_segment: 1 << 20, sealed_next: 1 << 40, ..State::new() };
         let (header, salt) = encode_header(&StoreId::default());
         let mut bytes = header.to_vec();
         let offset = MANIFEST_HEADER_LEN as u64;
         encode_edit(&mut bytes, salt, offset, &Edit::State(state.clone())).expect("encode");
         assert!(decode(&bytes).expect("decode").state == state);
+    }
+
+    /// Goal: a state that no store can be in is refused, whatever its checksum says.
+    #[test]
+    fn states_that_contradict_themselves_are_refused() {
+        let seal = Seal { data_end: 64, file_len: 128, first: 3, next: 7 };
+        let good = State {
+            segments: vec![SegmentState { id: 2, len: 128, seal: Some(seal) }],
+            next_segment: 3,
+            sealed_next: 7,
+            watermark: 7,
+            ..State::new()
+        };
+        let refused = |change: fn(&mut State)| {
+            let mut state = good.clone();
+            change(&mut state);
+            State::new().apply(&Edit::State(state)).expect_err("it is impossible")
+        };
+        assert_eq!(State::new().apply(&Edit::State(good.clone())), Ok(()));
+        assert!(refused(|s| s.watermark = 0).contains("begin with 1"));
+        assert!(refused(|s| s.sealed_next = 0).contains("begin with 1"));
+        assert!(refused(|s| s.next_segment = 2).contains("listed behind"));
+        assert!(refused(|s| s.sealed_next = 6).contains("ends at sequence number 7"));
+
+        let added = vec![SegmentState { id: 3, len: 128, seal: Some(Seal { next: 8, ..seal }) }];
+        let edit = Edit::Compact { added, removed: vec![2], watermark: 7 };
+        let refused = good.clone().apply(&edit).expect_err("it is impossible");
+        assert!(refused.contains("ends at sequence number 8"), "{refused}");
     }
 
     /// Goal: a manifest with much damage is judged at once. Method: four MiB behind the header's
