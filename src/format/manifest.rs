@@ -212,10 +212,16 @@ impl State {
                 self.segments.push(SegmentState { id: *id, len: *len, seal: None });
             }
             Edit::Seal { id, seal } => {
+                if seal.first > seal.next {
+                    return Err(format!(
+                        "segment {id} is sealed with its end before its beginning"
+                    ));
+                }
                 let segment = self.find(*id)?;
                 segment.seal = Some(*seal);
                 segment.len = seal.file_len;
                 self.sealed_next = self.sealed_next.max(seal.next);
+                self.check_seal(*id, Some(*seal))?;
                 self.watermark = self.watermark.max(seal.next);
             }
             Edit::Resize { id, len } => self.find(*id)?.len = *len,
@@ -287,7 +293,7 @@ impl State {
         Ok(())
     }
 
-    /// Says what is wrong if a segment ends behind the sealed part of the log.
+    /// Says what is wrong if a segment ends before it begins, or behind the sealed part of the log.
     fn check_seal(&self, id: u64, seal: Option<Seal>) -> Result<(), String> {
         match seal {
             Some(Seal { next, .. }) if next > self.sealed_next => {
@@ -295,6 +301,9 @@ impl State {
                 Err(format!(
                     "segment {id} ends at sequence number {next}, sealed is up to {sealed}"
                 ))
+            }
+            Some(Seal { first, next, .. }) if first > next => {
+                Err(format!("segment {id} begins at sequence number {first} and ends at {next}"))
             }
             _ => Ok(()),
         }
@@ -472,6 +481,10 @@ mod tests {
         assert!(refused(|s| s.watermark = 0).contains("begin with 1"));
         assert!(refused(|s| s.sealed_next = 0).contains("begin with 1"));
         assert!(refused(|s| s.next_segment = 2).contains("listed behind"));
+        let ends_first = |s: &mut State| {
+            s.segments.iter_mut().filter_map(|s| s.seal.as_mut()).for_each(|seal| seal.first = 8);
+        };
+        assert!(refused(ends_first).contains("begins at sequence number 8"));
         assert!(refused(|s| s.sealed_next = 6).contains("ends at sequence number 7"));
 
         let added = vec![SegmentState { id: 3, len: 128, seal: Some(Seal { next: 8, ..seal }) }];

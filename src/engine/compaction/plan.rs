@@ -196,7 +196,8 @@ fn space(segments: &[SegmentCounts], open_bytes: u64, policy: &Policy) -> Option
     let oldest = segments.iter().map(|s| s.first).min()?;
     let score = |s: &SegmentCounts| {
         let (dead, needed) = (reclaimable(s, segments) as f64, needed(s, segments) as f64);
-        let age = (newest - s.next) as f64 / (newest - oldest).max(1) as f64;
+        let span = newest.saturating_sub(oldest).max(1);
+        let age = newest.saturating_sub(s.next) as f64 / span as f64;
         dead / (needed + s.bytes as f64) * (1.0 + age)
     };
     let mut victims: Vec<(f64, &SegmentCounts)> = segments
