@@ -344,5 +344,9 @@ pub(super) fn read_hints(
     if !is_right && !planted!(HintChecksumIgnored) {
         return Ok(Err("hints checksum does not match"));
     }
+    let is_of_segment = |hint: Hint| (seal.first..seal.next).contains(&hint.seqno);
+    if !bytes.chunks_exact(HINT_LEN).all(|b| Hint::decode(b).is_some_and(is_of_segment)) {
+        return Ok(Err("a hint is of no record of the segment"));
+    }
     Ok(Ok(Map::Memory(Arc::from(bytes))))
 }
