@@ -187,9 +187,9 @@ impl Options {
     }
 
     /// Size of a segment, in bytes. Smaller ones are compacted sooner, larger ones open faster.
-    /// Those of a log of less than 64 times this are shorter, down to 16 MiB, since room is reserved
-    /// for whole segments; so are those on a device of less than 32 times this, for compaction's
-    /// sake.
+    /// Those of a log of less than 64 times this are shorter, down to 16 MiB, since room is
+    /// reserved for whole segments; so are those on a device of less than 32 times this, for
+    /// compaction's sake.
     /// Default: 64 MiB. Minimum: 512 bytes. Maximum: 1 GiB.
     pub fn segment_len(mut self, bytes: u64) -> Self {
         self.segment_len = bytes;

@@ -277,8 +277,8 @@ impl State {
         if firsts.contains(&0) {
             let [id, sealed, watermark] = firsts;
             return Err(format!(
-                "the next segment is {id}, sealed is what is below sequence number {sealed}, durable \
-                 below {watermark}: all of them begin with 1"
+                "the next segment is {id}, sealed is what is below sequence number {sealed}, \
+                 durable below {watermark}: all of them begin with 1"
             ));
         }
         let mut last = 0;
