@@ -277,9 +277,11 @@ impl Core {
         survivors.iter().for_each(|s| stays(&s.hint));
         for segment in &hides {
             match segment.all_hints() {
-                Ok(hints) => hints.iter().for_each(&mut stays),
+                Ok(hints) if !segment.is_damaged.load(Ordering::Relaxed) => {
+                    hints.iter().for_each(&mut stays);
+                }
                 // Nobody knows what they hide: they stay.
-                Err(_) => return tombstones.into_iter().map(keep).collect(),
+                _ => return tombstones.into_iter().map(keep).collect(),
             }
         }
         tombstones.retain(|(hint, _)| {
