@@ -187,6 +187,9 @@ mod registry {
         LogTakesAllRoom,
         /// Compaction's plans do not know of segments that are damaged.
         PlanForgetsDamaged,
+        /// Compaction takes what it can read of a damaged segment for all that stands there, and
+        /// drops the tombstones of what it cannot read.
+        DamageHidesNothing,
         /// A paused compaction begins other runs all the same.
         PauseIgnored,
         /// The id of a segment that left the store is given to a new one.

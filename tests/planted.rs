@@ -364,8 +364,11 @@ fn swings(round: Round) -> Result<(), Violation> {
     }
 }
 
-/// Compaction beside a segment with a damaged value.
+/// Compaction beside a segment that is damaged.
 fn damaged_inputs(round: Round) -> Result<(), Violation> {
+    if round.is_first() && compacting::deleted_beside_damage() {
+        return Err(Violation("a key that was deleted from a damaged segment is back".to_owned()));
+    }
     match round.is_first().then(compacting::beside_damage) {
         None | Some(0..3) => Ok(()),
         Some(runs) => Err(Violation(format!("{runs} runs for nothing beside a damaged segment"))),

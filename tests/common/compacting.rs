@@ -41,6 +41,36 @@ pub(crate) fn beside_damage() -> u64 {
     db.stats().compaction.runs - before.runs
 }
 
+/// Damages hints and a frame of a segment that a checkpoint covers, deletes the key in that frame,
+/// compacts, and dies before the next checkpoint. True if the key is back at the next open.
+pub(crate) fn deleted_beside_damage() -> bool {
+    let sim = SimVfs::new();
+    let db = open(&sim, CompactionOptions::manual());
+    (0..30).for_each(|key| put(&db, key));
+    db.close().unwrap();
+    let mut files = sim.snapshot();
+    let is_segment = |path: &std::path::Path| path.extension().is_some_and(|e| e == "seg");
+    let (_, bytes) = files.iter_mut().find(|(path, _)| is_segment(path)).unwrap();
+    // The header of the frame with the first key, behind that of the segment; the last hint, before
+    // the footer.
+    let last_hint = bytes.len() - 100;
+    bytes[64 + 8] ^= 1;
+    bytes[last_hint] ^= 1;
+    let sim = SimVfs::with_files(&files);
+    let db = open(&sim, CompactionOptions::manual());
+    assert!(db.recovery_report().checkpoint.is_some(), "{:?}", db.recovery_report());
+    assert!(db.delete("c", &0u32.to_le_bytes()).unwrap());
+    for _ in 0..3 {
+        (100..130).for_each(|key| put(&db, key));
+    }
+    let report = db.compact_now().unwrap();
+    assert!(report.segments_in > 0, "{report:?}");
+    let sim = SimVfs::with_files(&sim.snapshot());
+    let db = open(&sim, CompactionOptions::manual());
+    assert!(db.recovery_report().checkpoint.is_some(), "{:?}", db.recovery_report());
+    db.contains("c", &0u32.to_le_bytes()).unwrap()
+}
+
 /// Overwrites keys while compaction is paused. Returns how often it ran until it was resumed.
 pub(crate) fn while_paused() -> u64 {
     let db = open(&SimVfs::new(), CompactionOptions::default());

@@ -275,11 +275,13 @@ impl Core {
             }
         };
         survivors.iter().for_each(|s| stays(&s.hint));
+        let is_damaged = |segment: &Segment| {
+            segment.is_damaged.load(Ordering::Relaxed) && !planted!(DamageHidesNothing)
+        };
         for segment in &hides {
             match segment.all_hints() {
-                Ok(hints) if !segment.is_damaged.load(Ordering::Relaxed) => {
-                    hints.iter().for_each(&mut stays);
-                }
+                // What could be read of a damaged one is not all that it holds.
+                Ok(hints) if !is_damaged(segment) => hints.iter().for_each(&mut stays),
                 // Nobody knows what they hide: they stay.
                 _ => return tombstones.into_iter().map(keep).collect(),
             }
