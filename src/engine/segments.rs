@@ -238,7 +238,8 @@ impl Segment {
         }
     }
 
-    /// All records of the segment, in the order of their offsets.
+    /// All records of the segment, in the order of their offsets. If there are fewer than were
+    /// counted, the segment is damaged.
     pub(super) fn all_hints(&self) -> Result<Vec<Hint>, IoError> {
         if self.sealed.get().is_none() {
             let hints = self.hints.lock();
@@ -248,12 +249,15 @@ impl Segment {
             }
         }
         let Some(sealed) = self.sealed.get() else { return Ok(Vec::new()) };
-        Ok(match self.kept_hints(sealed)? {
+        let hints: Vec<Hint> = match self.kept_hints(sealed)? {
             HintsOf::Encoded(bytes) => {
                 bytes.chunks_exact(HINT_LEN).filter_map(Hint::decode).collect()
             }
             HintsOf::Decoded(hints) => hints.to_vec(),
-        })
+        };
+        let is_short = (hints.len() as u64) < self.written.records.load(Ordering::Relaxed);
+        self.is_damaged.fetch_or(is_short, Ordering::Relaxed);
+        Ok(hints)
     }
 
     /// Offset behind the last whole frame.
