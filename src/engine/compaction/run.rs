@@ -142,10 +142,7 @@ impl Core {
             }
             let mut found = 0;
             for hint in hints {
-                let need = self.judge(segment, &hint);
-                let is_in_index = matches!(need, Some(Need::Live | Need::Expired));
-                found += u64::from(is_in_index && hint.kind == Kind::Put);
-                match need {
+                match self.judge(segment, &hint, &mut found) {
                     Some(Need::Live) => {
                         survivors.push(Survivor { hint, input, is_pinned: false });
                     }
@@ -174,16 +171,19 @@ impl Core {
         Ok(Survey { survivors, expired, has_needed_tombstones })
     }
 
-    /// Fails if the index leads to more records of `segment` than its hints name, of which `found`
-    /// were live: one of the two is wrong, and what the segment holds is all there is to mend it.
+    /// Fails if the index and the books of snapshots lead to more records of `segment` than its
+    /// hints name, of which they had `found`: one of the two is wrong, and what the segment holds
+    /// is all there is to mend it.
     fn check_all_found(&self, segment: &Segment, found: u64) -> Result<(), ReadError> {
-        // Writers count a record out of one and into the other. What was live may have died since.
-        let live = {
+        // Writers count a record out of one and into the other. What was needed may have died
+        // since.
+        let needed = {
             let _applying = self.apply.lock();
-            segment.live_records.load(Ordering::Relaxed)
+            let counters = [&segment.live_records, &segment.pinned_records];
+            counters.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>()
         };
-        if live > found {
-            let what = "the index leads to more records in it than its hints name";
+        if needed > found {
+            let what = "the index and snapshots lead to more records than its hints name";
             return Err(segment.corruption(0, what).into());
         }
         Ok(())
@@ -204,7 +204,8 @@ impl Core {
         !is_damaged && counters.iter().all(|n| n.load(Ordering::Relaxed) == 0)
     }
 
-    fn judge(&self, segment: &Arc<Segment>, hint: &Hint) -> Option<Need> {
+    /// What a record is needed for. Adds to `found` how often the index and the books lead to it.
+    fn judge(&self, segment: &Arc<Segment>, hint: &Hint, found: &mut u64) -> Option<Need> {
         let collection = self.catalog.by_id(hint.collection)?;
         match hint.kind {
             Kind::CreateCollection => Some(Need::Live),
@@ -214,18 +215,21 @@ impl Core {
             Kind::Put => {
                 let location = Location::new(segment.slot, hint.offset)?;
                 if collection.index().has(hint.hash, location) {
+                    *found += 1;
                     let is_over = self.is_over(segment, hint);
                     return Some(if is_over { Need::Expired } else { Need::Live });
                 }
-                let needs = |point: &Arc<super::super::points::Point>| {
-                    point.kept(hint.collection).is_some_and(|kept| {
-                        kept.changed.has(hint.hash, location)
-                            || (hint.seqno < point.seqno
-                                && kept.cleared.get().is_some_and(|i| i.has(hint.hash, location)))
-                    })
-                };
-                let is_pinned =
-                    self.points.since(0).iter().any(needs) && !planted!(CompactionForgetsSnapshots);
+                let mut is_pinned = false;
+                for point in self.points.since(0) {
+                    let Some(kept) = point.kept(hint.collection) else { continue };
+                    let is_changed = kept.changed.has(hint.hash, location);
+                    let is_cleared =
+                        kept.cleared.get().is_some_and(|i| i.has(hint.hash, location));
+                    *found += u64::from(is_changed || is_cleared);
+                    // What was cleared with the rest may have come after the point.
+                    is_pinned |= is_changed || (is_cleared && hint.seqno < point.seqno);
+                }
+                is_pinned &= !planted!(CompactionForgetsSnapshots);
                 is_pinned.then_some(Need::Pinned)
             }
         }
