@@ -6,6 +6,7 @@
 
 use super::segments::Segment;
 use crate::format::hint::Hint;
+use crate::format::manifest::Seal;
 use crate::format::scan::{Step, frame_at};
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::vfs::IoError;
@@ -17,15 +18,15 @@ pub(super) struct Rescanned {
     pub(super) is_whole: bool,
 }
 
-/// Reads the records of a sealed segment of which `data_end` bytes are log.
-pub(super) fn rescan(segment: &Segment, data_end: u64) -> Result<Rescanned, IoError> {
-    let mut bytes = vec![0; usize::try_from(data_end).unwrap_or(usize::MAX)];
+/// Reads the records of a sealed segment of this extent.
+pub(super) fn rescan(segment: &Segment, seal: &Seal) -> Result<Rescanned, IoError> {
+    let mut bytes = vec![0; usize::try_from(seal.data_end).unwrap_or(usize::MAX)];
     let read = segment.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     let mut hints = Vec::new();
     // Records of a batch whose last frame has not come yet.
     let mut staged = Vec::new();
-    let mut is_whole = read as u64 == data_end;
+    let mut is_whole = read as u64 == seal.data_end;
     let mut offset = SEGMENT_HEADER_LEN;
     while let Some(rest) = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)) {
         if rest.is_empty() {
@@ -42,7 +43,10 @@ pub(super) fn rescan(segment: &Segment, data_end: u64) -> Result<Rescanned, IoEr
             staged.clear();
         }
         for (at, record) in frame.records() {
-            staged.push(Hint::of(segment.hash_seed, &frame.header, offset + at, &record));
+            let hint = Hint::of(segment.hash_seed, &frame.header, offset + at, &record);
+            let is_of_segment = seal.numbers().contains(&hint.seqno);
+            is_whole &= is_of_segment;
+            staged.extend(is_of_segment.then_some(hint));
         }
         if frame.header.last {
             hints.append(&mut staged);

@@ -217,7 +217,7 @@ impl Segment {
     fn read_hints(&self, sealed: &Sealed) -> Result<SealedHints, IoError> {
         let seal = &sealed.seal;
         if !self.has_right_hints(sealed)? {
-            let scan = rescan(self, seal.data_end)?;
+            let scan = rescan(self, seal)?;
             self.is_damaged.fetch_or(!scan.is_whole, Ordering::Relaxed);
             return Ok(SealedHints::Decoded(scan.hints));
         }

@@ -13,6 +13,8 @@
 //! Each edit is synced before the next is written, so only the last one can be torn. A manifest
 //! that has grown is written anew under a temporary name, synced, and renamed over the old one.
 
+use std::ops::Range;
+
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -114,6 +116,13 @@ pub(crate) struct Seal {
     pub first: u64,
     /// Sequence number after the last record.
     pub next: u64,
+}
+
+impl Seal {
+    /// The sequence numbers among which those of all its records are.
+    pub(crate) fn numbers(&self) -> Range<u64> {
+        self.first..self.next
+    }
 }
 
 /// A segment of the live set.

@@ -1,8 +1,8 @@
 //! Compaction: gives back the space of what was overwritten and deleted.
 //!
-//! [`plan::choose`] says which sealed segments are worth it; [`run`] moves what is needed of them
-//! to segments of their own, never into the log, and swaps them in; [`control`] is the thread, its
-//! pace and its switches; [`reserve`] keeps room for it on a full device.
+//! [`plan::choose`] says which sealed segments are worth it; [`survey`] what is needed of them;
+//! [`run`] moves that to segments of their own, never into the log, and swaps them in; [`control`]
+//! is the thread, its pace and its switches; [`reserve`] keeps room for it on a full device.
 //!
 //! # The order of a run, and what a power cut leaves behind
 //!
@@ -39,6 +39,7 @@ mod output;
 mod plan;
 mod reserve;
 mod run;
+mod survey;
 
 pub use control::CompactionReport;
 pub(super) use control::{Compactor, Control};

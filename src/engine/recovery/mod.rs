@@ -306,7 +306,12 @@ impl Core {
                 }
             };
             for (at, record) in frame.records() {
-                hints.push(Hint::of(self.hash_seed, &frame.header, offset + at, &record));
+                let hint = Hint::of(self.hash_seed, &frame.header, offset + at, &record);
+                if !seal.numbers().contains(&hint.seqno) {
+                    let what = "a frame's sequence numbers are not of the segment";
+                    return Err(refuse(Case::DamagedSealed, &segment.path, offset, what));
+                }
+                hints.push(hint);
             }
             offset += frame.len();
         }
@@ -344,7 +349,7 @@ pub(super) fn read_hints(
     if !is_right && !planted!(HintChecksumIgnored) {
         return Ok(Err("hints checksum does not match"));
     }
-    let is_of_segment = |hint: Hint| (seal.first..seal.next).contains(&hint.seqno);
+    let is_of_segment = |hint: Hint| seal.numbers().contains(&hint.seqno);
     if !bytes.chunks_exact(HINT_LEN).all(|b| Hint::decode(b).is_some_and(is_of_segment)) {
         return Ok(Err("a hint is of no record of the segment"));
     }
