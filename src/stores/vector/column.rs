@@ -129,9 +129,7 @@ impl Column {
         let mut bits = Vec::with_capacity(rows.div_ceil(64));
         let known = self.codes.get(..rows.min(self.codes.len())).unwrap_or_default();
         for codes in known.chunks(64) {
-            // In parts that do not wait for each other.
-            let part = |codes: &[u32]| codes.iter().rev().fold(0, |part, c| part << 1 | hit(c));
-            let word = codes.chunks(16).rev().fold(0, |word, codes| word << 16 | part(codes));
+            let word = codes.iter().rev().fold(0, |word, code| word << 1 | hit(code));
             let beyond = if codes.len() < 64 { !0 << codes.len() } else { 0 };
             bits.push(word | if missing == 1 { beyond } else { 0 });
         }
