@@ -349,8 +349,14 @@ pub(super) fn read_hints(
     if !is_right && !planted!(HintChecksumIgnored) {
         return Ok(Err("hints checksum does not match"));
     }
-    let is_of_segment = |hint: Hint| seal.numbers().contains(&hint.seqno);
-    if !bytes.chunks_exact(HINT_LEN).all(|b| Hint::decode(b).is_some_and(is_of_segment)) {
+    let mut free = SEGMENT_HEADER_LEN..seal.data_end;
+    let mut is_of_segment = |hint: Hint| {
+        let Some(end) = hint.offset.checked_add(hint.len) else { return false };
+        let is_in_order = free.start <= hint.offset && end <= free.end;
+        free.start = end;
+        is_in_order && seal.numbers().contains(&hint.seqno)
+    };
+    if !bytes.chunks_exact(HINT_LEN).all(|b| Hint::decode(b).is_some_and(&mut is_of_segment)) {
         return Ok(Err("a hint is of no record of the segment"));
     }
     Ok(Ok(Map::Memory(Arc::from(bytes))))
