@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 
 use super::catalog::{CollectionState, Tally};
 use super::core::Core;
-use super::segments::{Segment, Slots};
+use super::segments::{Segment, Slots, count_out};
 use crate::index::ordered::KeySet;
 use crate::index::{Index, Location};
 use crate::vfs::IoError;
@@ -112,7 +112,7 @@ impl Point {
     pub(super) fn unpin(&self, kept: &Kept, segment: &Segment, bytes: u64, records: u64) {
         segment.sub_pinned(bytes, records);
         kept.pinned.sub(segment, bytes, records);
-        self.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        count_out(&self.pinned_bytes, bytes);
     }
 
     /// Keeps the record of `len` bytes at `location`, which was the newest of its key until now.
@@ -282,7 +282,7 @@ impl Core {
                 heir_kept.keep_keys(kept.cleared_keys.get().cloned());
                 for (segment, bytes, records) in kept.pinned.take() {
                     segment.sub_pinned(bytes, records);
-                    point.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    count_out(&point.pinned_bytes, bytes);
                     heir.pin(&heir_kept, &segment, bytes, records);
                 }
             }
@@ -330,7 +330,7 @@ impl Core {
         point.kept.write().remove(&id);
         for (segment, bytes, records) in kept.pinned.take() {
             segment.sub_pinned(bytes, records);
-            point.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            count_out(&point.pinned_bytes, bytes);
         }
         if let Some(before) = self.points.before(point.seqno) {
             let grown = kept.grown.load(Ordering::Relaxed);

@@ -375,8 +375,8 @@ impl Segment {
     }
 
     pub(super) fn sub_live(&self, bytes: u64, records: u64) {
-        self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.live_records.fetch_sub(records, Ordering::Relaxed);
+        count_out(&self.live_bytes, bytes);
+        count_out(&self.live_records, records);
     }
 
     /// Counts records in or out of what only snapshots need.
@@ -386,8 +386,8 @@ impl Segment {
     }
 
     pub(super) fn sub_pinned(&self, bytes: u64, records: u64) {
-        self.pinned_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.pinned_records.fetch_sub(records, Ordering::Relaxed);
+        count_out(&self.pinned_bytes, bytes);
+        count_out(&self.pinned_records, records);
     }
 
     /// True if some put in it is not the newest of its key: replaying it without the tombstones
@@ -395,6 +395,12 @@ impl Segment {
     pub(super) fn has_old_puts(&self) -> bool {
         self.written.puts.load(Ordering::Relaxed) > self.live_records.load(Ordering::Relaxed)
     }
+}
+
+/// Counts `n` out, but never below nothing: hints that are wrong may have counted less in.
+pub(super) fn count_out(counter: &AtomicU64, n: u64) {
+    let less = |now: u64| Some(now.saturating_sub(n));
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
 }
 
 impl Sealed {

@@ -1,7 +1,7 @@
 //! Loads a checkpoint, and finds again what compaction has moved since.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use super::super::catalog::CollectionState;
 use super::super::core::Core;
@@ -111,14 +111,16 @@ impl Core {
     fn restore_counters(&self, base: &Base) {
         for saved in &base.meta.segments {
             let Some(segment) = self.segments.at(saved.slot) else { continue };
-            segment.live_bytes.store(saved.live_bytes, Ordering::Relaxed);
-            segment.live_records.store(saved.live_records, Ordering::Relaxed);
+            // No count is above the bytes there are, whatever the checkpoint says.
+            let restore = |to: &AtomicU64, n: u64| to.store(n.min(saved.end), Ordering::Relaxed);
+            restore(&segment.live_bytes, saved.live_bytes);
+            restore(&segment.live_records, saved.live_records);
             if saved.seal.is_some() {
                 // Of the others all records are surveyed.
-                segment.written.records.store(saved.records, Ordering::Relaxed);
-                segment.written.bytes.store(saved.bytes, Ordering::Relaxed);
-                segment.written.puts.store(saved.puts, Ordering::Relaxed);
-                segment.written.tombstone_bytes.store(saved.tombstone_bytes, Ordering::Relaxed);
+                restore(&segment.written.records, saved.records);
+                restore(&segment.written.bytes, saved.bytes);
+                restore(&segment.written.puts, saved.puts);
+                restore(&segment.written.tombstone_bytes, saved.tombstone_bytes);
             }
             let is_compacted = segment.kind == SegmentKind::Compacted;
             segment.tombstones_are_needed.store(is_compacted, Ordering::Relaxed);

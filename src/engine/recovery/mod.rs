@@ -352,7 +352,7 @@ pub(super) fn read_hints(
     let mut free = SEGMENT_HEADER_LEN..seal.data_end;
     let mut is_of_segment = |hint: Hint| {
         let Some(end) = hint.offset.checked_add(hint.len) else { return false };
-        let is_in_order = free.start <= hint.offset && end <= free.end;
+        let is_in_order = free.start <= hint.offset && hint.offset < end && end <= free.end;
         free.start = end;
         is_in_order && seal.numbers().contains(&hint.seqno)
     };
