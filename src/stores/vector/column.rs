@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::codes::Codes;
 use crate::kv::{Value, codec};
 
 /// The code of rows that have no value, or null.
@@ -12,7 +13,7 @@ const NONE: u32 = 0;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     /// By row; what lies beyond the end is [`NONE`].
-    codes: Vec<u32>,
+    codes: Codes,
     /// By code. The first is that of [`NONE`].
     values: Vec<Known>,
     /// Codes by the stored form of their values.
@@ -40,12 +41,7 @@ impl Column {
             None | Some(Value::Null) => NONE,
             Some(value) => self.code_for(value),
         };
-        let place = row as usize;
-        if self.codes.len() <= place {
-            self.codes.resize(place + 1, NONE);
-        }
-        let Some(slot) = self.codes.get_mut(place) else { return };
-        let old = std::mem::replace(slot, code);
+        let old = self.codes.set(row, code);
         if let Some(known) = self.values.get_mut(code as usize) {
             known.rows += 1;
         }
@@ -100,7 +96,7 @@ impl Column {
     /// The value of a row; null if it has none.
     pub(super) fn value(&self, row: u32) -> &Value {
         static NULL: Value = Value::Null;
-        let code = self.codes.get(row as usize).copied().unwrap_or(NONE);
+        let code = self.codes.get(row);
         match self.values.get(code as usize) {
             Some(known) if code != NONE => &known.value,
             _ => &NULL,
@@ -124,17 +120,7 @@ impl Column {
         for known in self.values.iter().skip(1) {
             hits.push(u64::from(known.rows > 0 && decide(&known.value)?));
         }
-        let missing = hits.first().copied().unwrap_or(0);
-        let hit = |code: &u32| hits.get(*code as usize).copied().unwrap_or(0);
-        let mut bits = Vec::with_capacity(rows.div_ceil(64));
-        let known = self.codes.get(..rows.min(self.codes.len())).unwrap_or_default();
-        for codes in known.chunks(64) {
-            let word = codes.iter().rev().fold(0, |word, code| word << 1 | hit(code));
-            let beyond = if codes.len() < 64 { !0 << codes.len() } else { 0 };
-            bits.push(word | if missing == 1 { beyond } else { 0 });
-        }
-        bits.resize(rows.div_ceil(64), if missing == 1 { !0 } else { 0 });
-        Ok(bits)
+        Ok(self.codes.bits(rows, &hits))
     }
 }
 

@@ -44,6 +44,7 @@
 //! merged blocks included.
 
 mod change;
+mod codes;
 mod column;
 mod distance;
 mod filter;

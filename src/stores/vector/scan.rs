@@ -81,7 +81,10 @@ impl Quick {
 pub(super) fn wanted_blocks<'a>(table: &'a Table, bits: Option<&[u64]>) -> Vec<&'a BlockRows> {
     let has_any = |block: &&BlockRows| match bits {
         None => block.live > 0,
-        Some(bits) => block.rows.iter().any(|row| is_set(bits, *row)),
+        Some(bits) => match block.words(bits) {
+            Some((_, words)) if words.iter().all(|word| *word == 0) => false,
+            _ => block.rows.iter().any(|row| is_set(bits, *row)),
+        },
     };
     table.blocks.values().filter(has_any).collect()
 }
@@ -237,15 +240,10 @@ impl Batch {
     /// Lists the rows of a block that are wanted.
     fn list(&mut self, block: &BlockRows, place: u32, bits: Option<&[u64]>) {
         let mut len = self.rows.len();
-        if let (Some(start), Some(bits)) = (block.run, bits) {
-            // Rows that follow each other, as they do when many are added at once, are found in
-            // the bits without a look at each.
-            let end = start + block.rows.len() as u32;
-            let words = (start / 64) as usize..(end.div_ceil(64) as usize).min(bits.len());
-            let base = words.start as u32 * 64;
-            let wanted = ones(bits.get(words).unwrap_or_default()).map(|row| base + row);
-            let rows = wanted.filter(|row| (start..end).contains(row));
-            self.rows.extend(rows.map(|row| (row, place, row - start)));
+        if let Some((run, words)) = bits.and_then(|bits| block.words(bits)) {
+            let base = run.start / 64 * 64;
+            let wanted = ones(words).map(|row| base + row).filter(|row| run.contains(row));
+            self.rows.extend(wanted.map(|row| (row, place, row - run.start)));
             return;
         }
         // Each is written, and counted if it is wanted: a branch that nobody can foresee would

@@ -51,12 +51,14 @@ pub(super) fn read_ahead(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let last = bytes.last().into_iter().map(std::slice::from_ref);
-        for line in bytes.chunks(64).chain(last) {
+        let ask = |byte: *const u8| {
             // SAFETY: the instruction reads nothing into the program and cannot fault, whatever
             // the address; this one lies in `bytes`.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(byte.cast()) };
+        };
+        let (lines, rest) = bytes.as_chunks::<64>();
+        lines.iter().for_each(|line| ask(line.as_ptr()));
+        [rest.first(), bytes.last()].into_iter().flatten().for_each(|byte| ask(byte));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;

@@ -11,6 +11,7 @@
 //! say the same, all that was read is of one version. Otherwise it is read again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::column::Column;
@@ -42,6 +43,17 @@ pub(super) struct BlockRows {
     pub(super) live: usize,
     /// The first row, if all follow each other and none is dead.
     pub(super) run: Option<u32>,
+}
+
+impl BlockRows {
+    /// The rows, if all follow each other, as they do when many are added at once, and those of
+    /// `bits`, by row, that their bits are in.
+    pub(super) fn words<'b>(&self, bits: &'b [u64]) -> Option<(Range<u32>, &'b [u64])> {
+        let start = self.run?;
+        let end = start + self.rows.len() as u32;
+        let words = (start / 64) as usize..(end.div_ceil(64) as usize).min(bits.len());
+        Some((start..end, bits.get(words).unwrap_or_default()))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
