@@ -34,7 +34,15 @@ impl OsFile {
 }
 
 #[derive(Debug)]
-struct OsLock(#[expect(dead_code, reason = "held for its lock, released on drop")] fs::File);
+struct OsLock(fs::File);
+
+impl Drop for OsLock {
+    /// Closing the file would do, but for a process that another thread is just starting: until
+    /// that becomes another program it has the file open as well.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl LockGuard for OsLock {}
 
@@ -228,5 +236,25 @@ impl File for OsFile {
 
     fn rest(&self) {
         *self.file.write() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a lock that is let go is free, although somebody else has its file open by then.
+    /// Method: the file is shared, as with a process that is being started.
+    #[test]
+    fn a_lock_is_free_at_once() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let path = temp.path().join("LOCK");
+        let file = fs::File::create(&path).expect("a file");
+        file.try_lock().expect("nobody else has it");
+        let shared = file.try_clone().expect("cloned");
+        assert!(OsVfs.lock(&path, "other").expect("no error").is_err(), "it is locked");
+        drop(OsLock(file));
+        assert!(OsVfs.lock(&path, "other").expect("no error").is_ok(), "it is free");
+        drop(shared);
     }
 }
