@@ -239,7 +239,8 @@ impl Checker<'_> {
         let record = record.and_then(|rest| Record::verify_header(rest, segment.salt));
         if let Some(record) = record {
             let frame = FrameHeader::verify(bytes, segment.salt, offset);
-            defect.seqno = frame.map(|frame| frame.base + u64::from(record.header.index));
+            defect.seqno =
+                frame.and_then(|frame| frame.base.checked_add(u64::from(record.header.index)));
             defect.key = Some(record.key.to_vec());
             let known = self.expected.get(&record.header.collection);
             defect.collection = known.map(|known| known.name.clone());
