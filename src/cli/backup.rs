@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::bar::Bar;
 use super::failure::Failure;
 use super::output::{Output, bytes, object, plural};
+use super::snapshots::look_up;
 use super::{Outcome, StoreArg, open_read_only, open_whole, read_only};
 use crate::engine::{BackupOptions, BackupReport, Db};
 use crate::kv::Map;
@@ -22,8 +23,8 @@ pub(super) struct Args {
     copy: bool,
     /// Back up this durable snapshot (see `siltstone snapshots`), not what the store holds now,
     /// into a target of its own: no other backup goes there
-    #[arg(long, value_name = "ID")]
-    snapshot: Option<u64>,
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Option<String>,
     /// Open the finished backup and verify every byte of it; one at an address is read again and
     /// compared with its checksums
     #[arg(long)]
@@ -31,15 +32,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
+    let db = open_source(args)?;
+    let snapshot = match &args.snapshot {
+        None => None,
+        Some(wanted) => Some(look_up(&db, wanted)?.map_err(Failure::new)?.id),
+    };
     let report = match address(&args.target) {
-        Some(url) => {
-            let options = options_with_bar().verify(args.verify);
-            upload(&open_source(args)?, url, args.snapshot, options)?
-        }
+        Some(url) => upload(&db, url, snapshot, options_with_bar().verify(args.verify))?,
         None => {
             let options = options_with_bar().hard_links(!args.copy).verify(args.verify);
-            let db = open_source(args)?;
-            match args.snapshot {
+            match snapshot {
                 Some(id) => db.backup_snapshot_to(&args.target, id, options)?,
                 None => db.backup_to(&args.target, options)?,
             }
@@ -74,6 +76,9 @@ fn upload(
     snapshot: Option<u64>,
     options: BackupOptions,
 ) -> Result<BackupReport, Failure> {
+    if url.starts_with("memory:") {
+        return Err(Failure::of(url, "would be gone when this program ends"));
+    }
     let remote = crate::remote::Remote::open(url)?;
     Ok(match snapshot {
         Some(id) => remote.backup_snapshot(db, id, options)?,

@@ -41,7 +41,12 @@ pub(super) fn look(dir: &Path, rate: Option<u64>) -> Result<(CheckReport, Vec<St
     let (report, notes) = match opened {
         Ok(db) => (check(&db, rate)?, db.recovery_report().notes.clone()),
         // Damage so bad that the open refuses is what was asked for.
-        Err(OpenError::Corrupt(defect)) => (damaged(dir, defect.into()), Vec::new()),
+        Err(OpenError::Corrupt(defect)) => (damaged(dir, Some(defect.into())), Vec::new()),
+        Err(e @ OpenError::Missing { .. }) => match damaged(dir, None) {
+            found if found.is_ok() => return Err(e.into()),
+            // All but its manifest is there.
+            found => (found, Vec::new()),
+        },
         Err(e) => return Err(e.into()),
     };
     Ok((report, notes.iter().map(ToString::to_string).collect()))
@@ -65,14 +70,18 @@ fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
 
 /// The report on a store that cannot be opened: what the open refused, and everything else that a
 /// repair would find.
-fn damaged(dir: &Path, refused: Defect) -> CheckReport {
+fn damaged(dir: &Path, refused: Option<Defect>) -> CheckReport {
     let found = repair(dir, &with_bar(RepairOptions::new().dry_run(true)));
     let mut defects = found.map(|report| report.damage).unwrap_or_default();
-    // The repair may know of more: which record it is.
-    let is_it = |d: &Defect| d.file == refused.file && d.offset == refused.offset;
-    match defects.iter().position(is_it) {
-        Some(at) => defects.rotate_left(at),
-        None => defects.insert(0, refused),
+    if let Some(refused) = refused {
+        // One may name the directory as it was given, the other as it is.
+        let file = refused.file.file_name();
+        let is_it = |d: &Defect| d.file.file_name() == file && d.offset == refused.offset;
+        match defects.iter().position(is_it) {
+            // The repair may know of more: which record it is.
+            Some(at) => defects.rotate_left(at),
+            None => defects.insert(0, refused),
+        }
     }
     CheckReport { defect_count: defects.len() as u64, defects, ..CheckReport::default() }
 }

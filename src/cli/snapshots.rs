@@ -133,18 +133,23 @@ pub(super) fn persist_options(name: Option<&str>) -> PersistOptions {
     }
 }
 
-/// The snapshot with this number or, if there is none, this name. The answer is no if there is
-/// none at all.
+/// The snapshot of this number or name; warns if there is none.
 fn find(db: &Db, wanted: &str) -> Result<Option<SnapshotInfo>, Failure> {
+    let found = look_up(db, wanted)?;
+    Ok(found.map_err(|what| warn(&what)).ok())
+}
+
+/// The snapshot of this number or name, or what to say if there is none.
+pub(super) fn look_up(db: &Db, wanted: &str) -> Result<Result<SnapshotInfo, String>, Failure> {
     let mut all = db.snapshots();
     if let Ok(id) = wanted.parse::<u64>()
         && let Some(at) = all.iter().position(|s| s.id == id)
     {
-        return Ok(Some(all.swap_remove(at)));
+        return Ok(Ok(all.swap_remove(at)));
     }
     let mut named = all.iter().filter(|s| s.name.as_deref() == Some(wanted));
     match (named.next(), named.next()) {
-        (Some(one), None) => Ok(Some(one.clone())),
+        (Some(one), None) => Ok(Ok(one.clone())),
         (Some(one), Some(other)) => Err(Failure::new(format!(
             "several snapshots are called \"{wanted}\", such as {} and {}: give the number",
             one.id, other.id
@@ -152,8 +157,7 @@ fn find(db: &Db, wanted: &str) -> Result<Option<SnapshotInfo>, Failure> {
         (None, _) => {
             let known: Vec<String> = all.iter().map(|s| s.id.to_string()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            warn(&format!("there is no snapshot \"{wanted}\"; there are: {known}"));
-            Ok(None)
+            Ok(Err(format!("there is no snapshot \"{wanted}\"; there are: {known}")))
         }
     }
 }

@@ -187,7 +187,8 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Io(e) => write!(f, "cannot open the store: {e}"),
             OpenError::Corrupt(e) => {
-                write!(f, "{e}; nothing was changed, restore a backup or copy the store first")
+                let help = "`siltstone repair --dry-run` says what can be saved, a backup has all";
+                write!(f, "{e}; nothing was changed: {help}")
             }
             OpenError::Locked { dir, holder } if holder.is_empty() => {
                 write!(f, "store {} is open for writing elsewhere", dir.display())

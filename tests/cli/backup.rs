@@ -56,6 +56,25 @@ fn a_snapshots_backup_is_made_once() {
     assert_eq!(said["already_there"], false);
 }
 
+/// Goal: a snapshot is named as the other verbs name it, and a backup that would not last is none.
+#[test]
+fn a_snapshot_is_backed_up_by_its_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let db = Db::open(dir.join("store")).unwrap();
+    db.put("c", b"key", b"value").unwrap();
+    db.close().unwrap();
+    ok(dir, &["snapshots", "create", "store", "--name", "nightly"]);
+    let said = ok(dir, &["backup", "--snapshot", "nightly", "store", "target"]);
+    assert!(said.contains("backed up everything below"), "{said}");
+    let said = complains(dir, &["backup", "--snapshot", "weekly", "store", "other"], 2);
+    assert!(said.contains("there is no snapshot \"weekly\"; there are: 1"), "{said}");
+    assert!(!dir.join("other").exists());
+    let said = complains(dir, &["backup", "store", "memory:///target"], 2);
+    let why = if cfg!(feature = "object-store") { "would be gone" } else { "was built without" };
+    assert!(said.contains(why), "{said}");
+}
+
 /// Goal: a backup of a snapshot that is killed at any moment ends well when it is made again.
 #[test]
 fn killed_backups_of_snapshots_are_made_again() {

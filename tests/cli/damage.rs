@@ -37,6 +37,38 @@ fn check_names_the_file_and_the_place_of_damage() {
     assert!(report["defects"][0]["offset"].is_u64(), "{report}");
 }
 
+/// Goal: one place is named once, however the directory is given; and a store that has lost its
+/// manifest is a damaged one, not none.
+#[test]
+fn check_of_a_refused_store_names_each_place_once() {
+    let dir = tree();
+    let dir = dir.path();
+    ingest(dir, &["tree"]);
+    let segment = fs::read_dir(dir.join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .unwrap();
+    let whole = fs::read(&segment).unwrap();
+    let mut bytes = whole.clone();
+    bytes[20] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let places = |store: &str| {
+        let output = siltstone(dir, &["check", store]);
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        stdout(&output).lines().filter(|line| line.starts_with("damage: ")).count()
+    };
+    assert_eq!(places("store"), 1);
+    assert_eq!(places(dir.join("store").to_str().unwrap()), 1);
+    let said = complains(dir, &["get", "store", "docstore/data", "a"], 2);
+    assert!(said.contains("nothing was changed: `siltstone repair --dry-run` says"), "{said}");
+
+    fs::write(&segment, whole).unwrap();
+    fs::remove_file(dir.join("store/MANIFEST")).unwrap();
+    assert_eq!(places("store"), 1);
+    complains(dir, &["check", "tree"], 2);
+}
+
 /// A checkpoint that the open passes over is damage; one that is merely out of date is not.
 #[test]
 fn check_names_a_damaged_checkpoint_and_only_notes_a_stale_one() {
