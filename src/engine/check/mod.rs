@@ -133,9 +133,14 @@ impl Checker<'_> {
         self.pause()
     }
 
-    /// Counts `len` bytes as read.
+    /// Counts `len` bytes as verified.
     fn advance(&mut self, len: u64) -> Result<(), Stop> {
         self.report.bytes += len;
+        self.wait_for(len)
+    }
+
+    /// Takes the time that reading `len` bytes may take.
+    fn wait_for(&mut self, len: u64) -> Result<(), Stop> {
         self.unpaced += len;
         if self.unpaced < STRETCH { Ok(()) } else { self.pause() }
     }
@@ -259,15 +264,18 @@ impl Checker<'_> {
                 let checked = self.core.check_entry(&self.slots, id, location, hash);
                 match checked {
                     Ok(len) => {
+                        self.report.records += 1;
                         self.report.keys += u64::from(is_key);
-                        self.advance(len)?;
+                        self.wait_for(len)?;
                     }
                     Err(ReadError::Corrupt(place)) => {
                         let found = self.core.read_pinned(&self.slots, location);
                         let key = found.ok().map(|f| f.key().to_vec());
                         let collection = Some(name.clone());
                         let system = self.core.system_record(id, key.as_deref());
-                        self.report.defect(Defect { key, collection, system, ..place.into() });
+                        let defect = Defect { key, collection, system, ..place.into() };
+                        // The walk may have named it, where it could tell less of it.
+                        self.report.defect_once(defect);
                     }
                     Err(e) => return Err(e.into()),
                 }
@@ -315,7 +323,10 @@ impl Core {
         hash: u64,
     ) -> Result<u64, ReadError> {
         let found = self.read_pinned(slots, location)?;
-        self.check_intact(&found)?;
+        if !found.record().body_is_intact() {
+            let what = "record checksum does not match";
+            return Err(found.segment.corruption(found.offset, what).into());
+        }
         let is_its_own =
             found.header.collection == collection && index_hash(self.hash_key(found.key())) == hash;
         if !is_its_own {

@@ -50,7 +50,8 @@ impl fmt::Display for Defect {
             write!(f, ", key \"{key}\"")?;
         }
         if let Some(name) = &self.collection {
-            write!(f, " of collection \"{}\"", name.escape_debug())?;
+            let link = if self.key.is_some() { "" } else { ", a record" };
+            write!(f, "{link} of collection \"{}\"", name.escape_debug())?;
         }
         Ok(())
     }
@@ -157,6 +158,19 @@ impl CheckReport {
         self.defect_count += 1;
         if self.defects.len() < DEFECTS_MAX {
             self.defects.push(defect);
+        }
+    }
+
+    /// Adds what `defect` tells to one of the same place, if that is listed.
+    pub(in crate::engine) fn defect_once(&mut self, defect: Defect) {
+        let is_there = |d: &&mut Defect| d.file == defect.file && d.offset == defect.offset;
+        match self.defects.iter_mut().find(is_there) {
+            Some(known) => {
+                known.key = known.key.take().or(defect.key);
+                known.collection = known.collection.take().or(defect.collection);
+                known.system = known.system.take().or(defect.system);
+            }
+            None => self.defect(defect),
         }
     }
 }
