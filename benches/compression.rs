@@ -105,8 +105,6 @@ fn store(chunks: &[Vec<u8>], copies: usize, compression: Compression) -> (tempfi
             batch.reset();
         }
     }
-    // Something to give back, so that the segment in use is compacted too.
-    batch.delete("text", b"none").unwrap();
     db.write(&mut batch, Durability::Buffered).unwrap();
     db.compact_now().unwrap();
     (dir, db)

@@ -1,5 +1,6 @@
 //! The compaction thread, its pace, and its switches.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -11,6 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::super::core::Core;
 use super::super::error::WriteError;
 use super::super::pending::join;
+use super::super::segments::Segment;
 use super::plan::{
     Plan, Policy, SegmentCounts, choose, choose_asked, copy_len, copy_len_min, is_worth_room,
     shortest,
@@ -286,6 +288,8 @@ impl Core {
                 tombstones_are_needed: s.tombstones_are_needed.load(Ordering::Relaxed),
                 has_old_puts: s.has_old_puts(),
                 is_damaged,
+                // Only found out when it is asked for.
+                shrinks: false,
             });
         }
         (counts, open_bytes)
@@ -313,8 +317,8 @@ impl Core {
         }
     }
 
-    /// Compacts every segment of which something comes back; those that are written meanwhile are
-    /// left alone.
+    /// Compacts every segment of which something comes back, also by storing values as their
+    /// collections are configured now; those that are written meanwhile are left alone.
     pub(in crate::engine) fn compact_all(&self) -> Result<CompactionReport, WriteError> {
         self.check_writable()?;
         // On a full device there may be no room for the log's next segment, nor for a footer: what
@@ -323,15 +327,24 @@ impl Core {
         if !matches!(ready, Err(WriteError::Full(_))) {
             ready?;
         }
-        let id_max = self.segments.all().iter().map(|s| s.id).max().unwrap_or(0);
+        let all = self.segments.all();
+        let id_max = all.iter().map(|s| s.id).max().unwrap_or(0);
+        let is_moved = |s: &&Arc<Segment>| s.kind == SegmentKind::Compacted && s.seal().is_some();
+        let shrinking: HashSet<u64> =
+            all.iter().filter(is_moved).filter(|s| self.would_shrink(s)).map(|s| s.id).collect();
+        // Or their files would stay until this has ended.
+        drop(all);
         let mut total = CompactionReport::default();
-        let mut done = std::collections::HashSet::new();
+        let mut done = HashSet::new();
         let mut planned = Vec::new();
         loop {
             self.keep_reserve();
             let run = self.compact_once(true, |counts, _, policy| {
-                let left: Vec<SegmentCounts> =
-                    counts.iter().filter(|s| !done.contains(&s.id)).copied().collect();
+                let left: Vec<SegmentCounts> = counts
+                    .iter()
+                    .filter(|s| !done.contains(&s.id))
+                    .map(|s| SegmentCounts { shrinks: shrinking.contains(&s.id), ..*s })
+                    .collect();
                 let plan = choose_asked(&left, id_max, policy)?;
                 planned.clone_from(&plan.inputs);
                 done.extend(plan.inputs.iter().copied());
@@ -427,13 +440,15 @@ impl Core {
         }
     }
 
-    /// Ends the active segment if something in it is dead, so that it can be compacted.
+    /// Ends the active segment if something in it is dead or may be stored smaller, so that it can
+    /// be compacted.
     fn end_dirty_active(&self) -> Result<(), WriteError> {
         let mut log = self.log.lock();
         let is_dirty = log.active.as_ref().is_some_and(|s| {
             let is_used = s.end() > SEGMENT_HEADER_LEN;
             let has_tombstones = s.written.tombstone_bytes.load(Ordering::Relaxed) > 0;
-            is_used && (s.has_old_puts() || has_tombstones || self.may_expire(s))
+            let is_dead = s.has_old_puts() || has_tombstones || self.may_expire(s);
+            is_used && (is_dead || self.compresses())
         });
         if !is_dirty || log.is_closed {
             return Ok(());

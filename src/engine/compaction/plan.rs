@@ -33,6 +33,8 @@ pub(crate) struct SegmentCounts {
     pub has_old_puts: bool,
     /// It is damaged and stays as it is. What hides its old puts is needed as long as it is there.
     pub is_damaged: bool,
+    /// Its values take less when they are moved.
+    pub shrinks: bool,
 }
 
 /// When and how much is compacted.
@@ -95,7 +97,8 @@ pub(crate) fn choose(segments: &[SegmentCounts], open_bytes: u64, policy: &Polic
     space(segments, open_bytes, policy).or_else(|| small(segments, policy))
 }
 
-/// Chooses among segments up to `id_max` everything of which something comes back.
+/// Chooses among segments up to `id_max` everything of which something comes back, also by storing
+/// values smaller.
 pub(crate) fn choose_asked(
     segments: &[SegmentCounts],
     id_max: u64,
@@ -104,7 +107,7 @@ pub(crate) fn choose_asked(
     let mut all: Vec<&SegmentCounts> = segments
         .iter()
         .filter(|s| s.id <= id_max && !s.is_damaged)
-        .filter(|s| s.is_log || reclaimable(s, segments) > 0)
+        .filter(|s| s.is_log || s.shrinks || reclaimable(s, segments) > 0)
         .collect();
     all.sort_unstable_by_key(|s| s.first);
     let mut copied = 0;

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use super::super::catalog::CollectionState;
 use super::super::core::Core;
 use super::super::error::WriteError;
+use super::super::segments::Segment;
 use super::dictionary::Dictionary;
 use super::{append_stored, codec, lz4, pays};
 use crate::format::config::Compression;
+use crate::format::hint::Hint;
 use crate::format::record::{Kind, Record};
 use crate::format::value::{Coding, Stored};
 
@@ -31,6 +33,8 @@ const SAMPLES_PER_BYTE: usize = 8;
 const ENOUGH_LEN: usize = 256 << 10;
 /// How many samples a dictionary is tried on.
 const TRIALS: usize = 100;
+/// A segment is moved for the sake of its values alone if so much of it is saved.
+const SAVED_PERCENT_MIN: u64 = 10;
 
 /// Stores the values smaller that one run of compaction moves. It is asked about each
 /// record twice: first whether it is wanted as a sample, then, after [`Recompressor::prepare`],
@@ -155,50 +159,115 @@ impl<'a> Recompressor<'a> {
     /// Appends the record with its value stored smaller, still to be stamped; false, and nothing
     /// is appended, if it stays as it is. Requires: the record was verified.
     pub(in crate::engine) fn rewrite(&mut self, record: &Record<'_>, buf: &mut Vec<u8>) -> bool {
+        let Some(now) = record.stored() else { return false };
+        let Some((coding, raw_len, bytes)) = self.smaller(record, &now) else { return false };
+        if let Some(plan) = self.plan(record.header.collection) {
+            plan.collection.packing.count(raw_len, bytes.len());
+        }
+        let new = Stored { coding: Some((coding, raw_len)), bytes: &bytes, ..now };
+        append_stored(record, new, buf);
+        true
+    }
+
+    /// Another way to store the record's value, which stands there as `now`: how, the length of
+    /// the value, and the bytes. `None` if it stays as it is.
+    fn smaller(
+        &mut self,
+        record: &Record<'_>,
+        now: &Stored<'_>,
+    ) -> Option<(Coding, usize, Vec<u8>)> {
         let core = self.core;
         let id = record.header.collection;
         if record.header.kind != Kind::Put {
-            return false;
+            return None;
         }
-        let (Some(plan), Some(now)) = (self.plan(id), record.stored()) else { return false };
+        let plan = self.plan(id)?;
         let raw_len = now.coding.map_or(now.bytes.len(), |(_, raw_len)| raw_len);
         if let Some(dictionary) = &plan.dictionary {
             let coding = Coding::Zstd(dictionary.number);
             if now.coding.is_some_and(|(known, _)| known == coding) {
-                return false;
+                return None;
             }
             let raw = match now.coding {
                 None => now.bytes,
                 // What cannot be decompressed stays as it is: a read says what is wrong.
-                Some(_) => match core.decompress(id, &now) {
-                    Ok(value) => &value.clone(),
-                    Err(_) => return false,
-                },
+                Some(_) => &core.decompress(id, now).ok()?,
             };
             if let Some(frame) = dictionary.codec.compress(raw)
                 && pays(raw_len, frame.len())
                 && frame.len() < now.bytes.len()
             {
-                plan.collection.packing.count(raw_len, frame.len());
-                append_stored(
-                    record,
-                    Stored { coding: Some((coding, raw_len)), bytes: &frame, ..now },
-                    buf,
-                );
-                return true;
+                return Some((coding, raw_len, frame));
             }
         }
         if now.coding.is_some() {
+            return None;
+        }
+        Some((Coding::Lz4, raw_len, lz4(now.bytes)?))
+    }
+
+    /// Percent of a segment's bytes that are saved when its values are stored anew, by some of its
+    /// records.
+    fn saves_percent(&mut self, segment: &Arc<Segment>, hints: &[Hint]) -> u64 {
+        let (mut bytes, mut saved) = (0, 0);
+        for hint in hints.iter().step_by(hints.len() / TRIALS + 1) {
+            bytes += hint.len;
+            if self.plan(hint.collection).is_none() {
+                continue;
+            }
+            let Ok(found) = self.core.read_in(segment, hint.offset) else { continue };
+            let record = found.record();
+            if record.body_is_intact()
+                && let Some(now) = record.stored()
+                && let Some((_, _, new)) = self.smaller(&record, &now)
+            {
+                saved += (now.bytes.len() as u64).saturating_sub(new.len() as u64);
+            }
+        }
+        saved * 100 / bytes.max(1)
+    }
+
+    /// True if enough of the segment's values are to be stored with a dictionary, and there is
+    /// none yet.
+    fn lacks_dictionary(&mut self, hints: &[Hint]) -> bool {
+        let enough = self.core.options.dictionary_records;
+        let mut found: HashMap<u32, (usize, u64)> = HashMap::new();
+        for hint in hints.iter().filter(|hint| hint.kind == Kind::Put) {
+            let (records, bytes) = found.entry(hint.collection).or_default();
+            (*records, *bytes) = (*records + 1, *bytes + hint.len);
+        }
+        found.into_iter().any(|(id, (records, bytes))| {
+            self.plan(id).is_some_and(|plan| {
+                plan.compression == Compression::Dictionary
+                    && plan.dictionary.is_none()
+                    && (records >= enough || bytes >= ENOUGH_LEN as u64)
+            })
+        })
+    }
+}
+
+impl Core {
+    /// True if some collection wants its values compressed when they are moved.
+    pub(in crate::engine) fn compresses(&self) -> bool {
+        let wants = |c: &Arc<CollectionState>| c.options().compression != Compression::Off;
+        codec::IS_AVAILABLE && self.catalog.all().iter().any(wants)
+    }
+
+    /// True if the values in `segment` take clearly less once they are moved: their collections
+    /// were configured since they were written, or got a dictionary.
+    pub(in crate::engine) fn would_shrink(&self, segment: &Arc<Segment>) -> bool {
+        if !self.compresses() {
             return false;
         }
-        let Some(block) = lz4(now.bytes) else { return false };
-        plan.collection.packing.count(raw_len, block.len());
-        append_stored(
-            record,
-            Stored { coding: Some((Coding::Lz4, raw_len)), bytes: &block, ..now },
-            buf,
-        );
-        true
+        // What is damaged stays as it is.
+        let Ok(hints) = segment.all_hints() else { return false };
+        let mut recompressor = Recompressor::new(self);
+        hints.iter().for_each(|hint| drop(recompressor.plan(hint.collection)));
+        if recompressor.prepare().is_err() {
+            return false;
+        }
+        recompressor.lacks_dictionary(&hints)
+            || recompressor.saves_percent(segment, &hints) >= SAVED_PERCENT_MIN
     }
 }
 
@@ -207,8 +276,8 @@ impl Plan {
     /// samples are enough to learn from.
     fn improve(&mut self, core: &Core) -> Result<(), WriteError> {
         let samples = &self.samples;
-        let is_enough =
-            samples.seen >= core.options.dictionary_records || samples.len >= ENOUGH_LEN;
+        let is_enough = !samples.kept.is_empty()
+            && (samples.seen >= core.options.dictionary_records || samples.len >= ENOUGH_LEN);
         let now = self.dictionary.as_ref().map(|d| (ratio(samples.try_on(&d.codec)), d));
         let holds = now.as_ref().is_some_and(|(now, d)| *now <= ratio((d.raw, d.stored)) * 5 / 4);
         if holds || !is_enough {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::engine::{CollectionOptions, Durability, Options};
+use crate::engine::{CollectionOptions, CompactionReport, Durability, Options};
 use crate::format::record::RecordHeader;
 use crate::vfs::mem::MemVfs;
 
@@ -130,6 +130,32 @@ fn a_dictionary_is_trained_once_and_kept() {
     let stats = core.stats();
     assert_eq!(stats.compression[0].collection, "t");
     assert!(stats.compression[0].compressed >= 2000 && stats.compression[0].ratio() < 0.8);
+}
+
+/// Goal: compaction that is asked for stores values as their collections are configured now, those
+/// that it has moved before and those of the segment in use too, and comes to an end.
+#[test]
+fn values_written_before_it_was_configured_are_compressed_when_asked_for() {
+    let core = open(&MemVfs::new(), 300);
+    put_all(&core, 0..2000, "soil");
+    core.compact_all().unwrap();
+    put_all(&core, 2000..2500, "soil");
+    let bytes = || core.segments.all().iter().map(|s| s.end()).sum::<u64>();
+    let (plain, moved) = (bytes(), |report: &CompactionReport| report.bytes_in);
+    // What is moved already stays as it is, as long as nothing in it would take less.
+    core.compact_all().unwrap();
+    assert_eq!(moved(&core.compact_all().unwrap()), 0);
+    configure(&core, Compression::Dictionary);
+    assert!(moved(&core.compact_all().unwrap()) >= plain * 9 / 10);
+    assert!(bytes() * 10 < plain * 7, "{} of {plain}", bytes());
+    let again = core.compact_all().unwrap();
+    assert!(again.bytes_in * 4 < plain, "only what the first has written: {again:?}");
+    let state = core.catalog.find("t").unwrap();
+    for i in 0..2500u64 {
+        let found = core.lookup(&state, &i.to_le_bytes()).unwrap().unwrap();
+        assert!(found.record().stored().unwrap().coding.is_some(), "{i}");
+        assert_eq!(*core.verified_value(found).unwrap().unwrap(), *text(i, "soil"));
+    }
 }
 
 #[test]

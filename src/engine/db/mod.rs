@@ -167,7 +167,8 @@ impl Db {
     }
 
     /// Sets the options of a collection, buffered; creates it if it is not there. They hold for
-    /// what is written from now on, by this and later opens, and for what compaction rewrites.
+    /// what is written from now on, by this and later opens, and for what compaction rewrites:
+    /// [`Db::compact_now`] compresses what was there before.
     ///
     /// Leave collections of embeddings as they are: vectors do not shrink, and their reads would
     /// lose their direct way to the mapped segment. Values that do not shrink are stored as they

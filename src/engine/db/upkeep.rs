@@ -22,7 +22,8 @@ impl Db {
     }
 
     /// Gives back all the space that can be had, now: every segment with something dead in it is
-    /// compacted, whatever the options say. Writes and reads go on meanwhile. While compaction is
+    /// compacted, and every one of whose values enough would be stored smaller as their collections
+    /// are configured now ([`Db::configure`]), whatever the options say. Writes and reads go on meanwhile. While compaction is
     /// paused this waits until it is resumed or cancelled, or the store is closed.
     ///
     /// # Errors
