@@ -9,7 +9,9 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use siltstone::remote::{Remote, RemoteError};
-use siltstone::{BackupOptions, CompactionOptions, Db, Durability, Options, WriteBatch};
+use siltstone::{
+    BackupError, BackupOptions, CompactionOptions, Db, Durability, Options, WriteBatch,
+};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -295,13 +297,50 @@ fn a_verified_backup_is_read_again() {
     fs::write(&object, &flipped).unwrap();
     let unseen = remote.backup(&db, BackupOptions::new()).unwrap();
     assert!(unseen.segments_kept > 2, "{unseen:?}");
-    let found = remote.backup(&db, BackupOptions::new().verify(true)).unwrap_err();
-    let RemoteError::Damaged { object: named, .. } = found else { panic!("{found}") };
+    let restored = remote.restore(temp.path().join("refused"), BackupOptions::new()).unwrap_err();
+    let RemoteError::Damaged { object: named, .. } = restored else { panic!("{restored}") };
     assert!(named.ends_with(object.file_name().unwrap().to_str().unwrap()), "{named}");
-    // One of another length is written again, and found right then.
-    fs::write(&object, &whole[1..]).unwrap();
-    remote.backup(&db, BackupOptions::new().verify(true)).unwrap();
+    let healed = remote.backup(&db, BackupOptions::new().verify(true)).unwrap();
+    assert_eq!((healed.segments_healed, healed.segments_copied), (1, 0), "{healed:?}");
     assert!(fs::read(&object).unwrap() == whole);
+    // One of another length is written again in any case.
+    fs::write(&object, &whole[1..]).unwrap();
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    assert!(fs::read(&object).unwrap() == whole);
+}
+
+/// Goal: a backup that is verified has no damage of the store in it: while there is some it is
+/// refused, and what an earlier backup was given of it is written anew. Method: a bit of a sealed
+/// segment is wrong for a while.
+#[test]
+fn a_verified_backup_has_no_damage_of_the_store() {
+    use std::os::unix::fs::FileExt;
+    let (temp, db, remote) = store_and_place(2000);
+    let mut segments: Vec<_> = fs::read_dir(temp.path().join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+        .collect();
+    segments.sort();
+    let flip = || {
+        let file = fs::OpenOptions::new().read(true).write(true).open(&segments[1]).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 3000).unwrap();
+        file.write_all_at(&[byte[0] ^ 8], 3000).unwrap();
+    };
+    flip();
+    let refused = remote.backup(&db, BackupOptions::new().verify(true)).unwrap_err();
+    let RemoteError::Local(BackupError::Damaged(place)) = &refused else { panic!("{refused}") };
+    assert_eq!(place.file.file_name(), segments[1].file_name());
+    // Nobody looks: it is backed up as it stands there.
+    remote.backup(&db, BackupOptions::new()).unwrap();
+    flip();
+    let report = remote.backup(&db, BackupOptions::new().verify(true)).unwrap();
+    assert_eq!((report.segments_copied, report.files_removed), (1, 1), "{report:?}");
+    let dir = temp.path().join("restored");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert!(open(&dir).check().unwrap().is_ok());
+    assert!(contents(&dir) == contents(&temp.path().join("store")));
 }
 
 /// Goal: what is no backup is not written into, and nothing of others is ever removed. Method: one

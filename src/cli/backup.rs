@@ -25,8 +25,8 @@ pub(super) struct Args {
     /// into a target of its own: no other backup goes there
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<String>,
-    /// Open the finished backup and verify every byte of it; one at an address is read again and
-    /// compared with its checksums
+    /// Verify every byte of the finished backup, also of what an earlier one has brought; what is
+    /// damaged there is copied again
     #[arg(long)]
     verify: bool,
 }
@@ -124,6 +124,7 @@ pub(super) fn in_words(done: &str, report: &BackupReport) -> String {
         part(report.segments_linked, report.bytes_linked, "linked"),
         part(report.segments_copied, report.bytes_copied, "copied"),
         part(report.segments_kept, report.bytes_kept, "kept"),
+        part(report.segments_healed, report.bytes_healed, "found damaged there and copied again"),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     let parts = if parts.is_empty() { "an empty store".to_owned() } else { parts.join(", ") };
@@ -139,6 +140,8 @@ pub(super) fn to_json(report: &BackupReport) -> Map {
         ("bytes_linked", report.bytes_linked.into()),
         ("bytes_copied", report.bytes_copied.into()),
         ("bytes_kept", report.bytes_kept.into()),
+        ("segments_healed", report.segments_healed.into()),
+        ("bytes_healed", report.bytes_healed.into()),
         ("files_removed", report.files_removed.into()),
         ("already_there", report.already_there.into()),
     ])

@@ -81,7 +81,7 @@ impl fmt::Display for RemoteError {
                 write!(f, "cannot {op} {object}, try again: {line}")
             }
             RemoteError::Damaged { object, what } => {
-                let help = "once it is deleted there, the next backup copies it again";
+                let help = "a backup that is verified writes it again";
                 write!(f, "{object} is damaged, nothing of it was used: {what}; {help}")
             }
             RemoteError::Missing { object } => write!(f, "there is no backup: no object {object}"),

@@ -32,7 +32,11 @@ pub(super) async fn upload(
     let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
     let mut entries = Vec::with_capacity(frozen.segments.len());
     for segment in &frozen.segments {
-        let entry = identify(segment, old.as_ref())?;
+        if options.is_verified() {
+            // Checksums of damaged bytes would say for ever that they are right.
+            segment.verify()?;
+        }
+        let entry = identify(segment, old.as_ref(), options.is_verified())?;
         let name = entry.object_name();
         if there.get(&name) == Some(&entry.len) {
             report.segments_kept += 1;
@@ -62,7 +66,7 @@ pub(super) async fn upload(
         report.files_removed += u64::from(remote.store.delete(&path).await.is_ok());
     }
     if options.is_verified() {
-        verify(remote, &catalog, options).await?;
+        verify(remote, &catalog, &frozen.segments, options, &mut report).await?;
     }
     Ok(report)
 }
@@ -131,8 +135,13 @@ fn check_catalog(old: &Catalog, frozen: &Frozen) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// Length and checksum of a segment. One that the earlier backup names is not read for that.
-fn identify(segment: &FrozenSegment, old: Option<&Catalog>) -> Result<Entry, RemoteError> {
+/// Length and checksum of a segment. One that the earlier backup names is not read for that, but
+/// if it `is_read` anyway.
+fn identify(
+    segment: &FrozenSegment,
+    old: Option<&Catalog>,
+    is_read: bool,
+) -> Result<Entry, RemoteError> {
     let (id, len) = (segment.id(), segment.len);
     let marks = segment.marks()?.map(|bytes| xxh3_128(&bytes));
     let old = old.and_then(|old| old.find(id));
@@ -142,7 +151,13 @@ fn identify(segment: &FrozenSegment, old: Option<&Catalog>) -> Result<Entry, Rem
     };
     match old {
         Some(old) if old.marks.is_some() => {
-            return if old.marks == marks && old.len == len { Ok(*old) } else { differs() };
+            if old.marks != marks || old.len != len {
+                return differs();
+            }
+            if !is_read {
+                return Ok(*old);
+            }
+            // If it is another one, the earlier backup was given bytes that were wrong.
         }
         // The end of the log then: it must go on from there.
         Some(old) if old.len > len || checksum(segment, old.len)? != old.checksum => {
@@ -174,7 +189,7 @@ fn read(segment: &FrozenSegment, at: u64, end: u64) -> Result<Vec<u8>, RemoteErr
 }
 
 /// Writes the object of a segment, in one request or in several.
-async fn put(
+pub(super) async fn put(
     remote: &Remote,
     name: &str,
     segment: &FrozenSegment,

@@ -59,7 +59,7 @@ fn link(vfs: &dyn Vfs, frozen: &FrozenSegment, path: &Path) -> Result<bool, Back
 }
 
 /// Copies a segment to a temporary name, syncs it, and gives it its name.
-fn copy(
+pub(super) fn copy(
     vfs: &dyn Vfs,
     frozen: &FrozenSegment,
     path: &Path,

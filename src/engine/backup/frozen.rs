@@ -8,13 +8,15 @@ use super::BackupError;
 use crate::engine::core::{Core, Log};
 use crate::engine::error::WriteError;
 use crate::engine::manifest::ManifestFile;
-use crate::engine::recovery::{Case, refuse};
+use crate::engine::recovery::{Case, read_hints, refuse};
 use crate::engine::segments::Segment;
 use crate::engine::tail::Window;
 use crate::format::manifest::{FILE_NAME, Seal, State};
-use crate::format::record::{FRAME_HEADER_LEN, FrameKind};
+use crate::format::record::{FRAME_HEADER_LEN, FrameHeader, FrameKind};
 use crate::format::scan::{Step, frame_at};
-use crate::format::segment::{SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentKind, StoreId};
+use crate::format::segment::{
+    SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, StoreId,
+};
 
 /// How many numbers of segments a backup leaves to its source. The source gives them out after the
 /// backup was made, and a later backup that is interrupted leaves files with these numbers, which
@@ -78,6 +80,26 @@ impl FrozenSegment {
         Ok(())
     }
 
+    /// Reads all of it as it stands here, and verifies it.
+    ///
+    /// # Errors
+    ///
+    /// [`BackupError::Damaged`], and that the file cannot be read.
+    pub(crate) fn verify(&self) -> Result<(), BackupError> {
+        let Self { segment, len, seal } = self;
+        let mut header = [0; SEGMENT_HEADER_LEN as usize];
+        segment.read_at(&mut header, 0)?;
+        if !SegmentHeader::decode(&header).is_ok_and(|(_, salt)| salt == segment.salt) {
+            return Err(BackupError::Damaged(segment.corruption(0, "segment header is damaged")));
+        }
+        walk_frames(segment, seal.map_or(*len, |seal| seal.data_end), |_, _| {})?;
+        let Some(seal) = seal else { return Ok(()) };
+        match read_hints(segment, seal)? {
+            Ok(_) => Ok(()),
+            Err(what) => Err(BackupError::Damaged(segment.corruption(seal.data_end, what))),
+        }
+    }
+
     /// The bytes that tell a sealed segment from every other: see [`mark_places`].
     #[cfg(feature = "object-store")]
     pub(crate) fn marks(&self) -> Result<Option<Vec<u8>>, BackupError> {
@@ -90,6 +112,32 @@ impl FrozenSegment {
         }
         Ok(Some(marks))
     }
+}
+
+/// Calls `each` with the frames of the first `len` bytes and with where they end. Fails at the
+/// first one that is not whole.
+pub(super) fn walk_frames(
+    segment: &Segment,
+    len: u64,
+    mut each: impl FnMut(&FrameHeader, u64),
+) -> Result<(), BackupError> {
+    let damaged = |at, what| Err(BackupError::Damaged(segment.corruption(at, what)));
+    let mut window = Window::up_to(segment, len);
+    let mut offset = SEGMENT_HEADER_LEN;
+    let mut want = FRAME_HEADER_LEN as u64;
+    while offset < len {
+        match frame_at(window.at(offset, want)?, segment.salt, offset) {
+            Step::Frame(frame) => {
+                want = FRAME_HEADER_LEN as u64;
+                offset += frame.len();
+                each(&frame.header, offset);
+            }
+            Step::More(more) if more > want && offset + more <= len => want = more,
+            Step::More(_) => return damaged(offset, "frame reaches behind the end of the log"),
+            Step::Bad(at, what) => return damaged(offset + at, what),
+        }
+    }
+    Ok(())
 }
 
 impl Core {
@@ -211,35 +259,15 @@ impl Frozen {
         let mut end = (None, 0, self.state.sealed_next);
         let mut is_in_batch = false;
         for frozen in self.segments.iter().filter(|s| s.seal.is_none()) {
-            let segment = &frozen.segment;
-            let mut window = Window::up_to(segment, frozen.len);
-            let mut offset = SEGMENT_HEADER_LEN;
-            let mut want = FRAME_HEADER_LEN as u64;
-            while offset < frozen.len {
-                let frame = match frame_at(window.at(offset, want)?, segment.salt, offset) {
-                    Step::Frame(frame) => frame,
-                    Step::More(len) if len > want && offset + len <= frozen.len => {
-                        want = len;
-                        continue;
-                    }
-                    Step::More(_) => {
-                        let what = "frame reaches behind the end of the log";
-                        return Err(BackupError::Damaged(segment.corruption(offset, what)));
-                    }
-                    Step::Bad(at, what) => {
-                        return Err(BackupError::Damaged(segment.corruption(offset + at, what)));
-                    }
-                };
-                want = FRAME_HEADER_LEN as u64;
-                offset += frame.len();
-                let next = frame.header.base + u64::from(frame.header.count);
-                if frame.header.kind == FrameKind::Batch {
-                    is_in_batch = !frame.header.last;
+            walk_frames(&frozen.segment, frozen.len, |frame, frame_end| {
+                let next = frame.base + u64::from(frame.count);
+                if frame.kind == FrameKind::Batch {
+                    is_in_batch = !frame.last;
                 }
                 if !is_in_batch {
-                    end = (Some(segment.id), offset, next);
+                    end = (Some(frozen.id()), frame_end, next);
                 }
-            }
+            })?;
         }
         let (last, len, seqno) = end;
         self.segments.retain_mut(|s| {

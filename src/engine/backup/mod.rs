@@ -46,6 +46,7 @@
 mod bring;
 mod error;
 mod frozen;
+mod heal;
 mod origin;
 mod places;
 #[cfg(feature = "object-store")]
@@ -115,6 +116,11 @@ pub struct BackupReport {
     pub bytes_linked: u64,
     /// Bytes of segments that the target held already.
     pub bytes_kept: u64,
+    /// Segments that the target held already, that were found damaged there when they were
+    /// verified, and that were copied again. They do not count as kept.
+    pub segments_healed: u64,
+    /// Their bytes.
+    pub bytes_healed: u64,
     /// Files of an earlier or an interrupted backup that were removed.
     pub files_removed: u64,
     /// The target held this very backup of a durable snapshot, and nothing was done.
@@ -134,8 +140,10 @@ impl BackupOptions {
         self
     }
 
-    /// Opens the finished backup for reading and verifies every byte of it; one in an object store
-    /// is read again and compared with its checksums. Default: false.
+    /// Opens the finished backup for reading and verifies every byte of it; of one in an object
+    /// store every object is compared with the segment here, which is verified before. What is
+    /// found damaged there, and is whole here, is copied again. Without this, what an earlier
+    /// backup has brought is not read again: have it verified now and then. Default: false.
     pub fn verify(mut self, yes: bool) -> Self {
         self.verify = yes;
         self
@@ -222,7 +230,7 @@ impl Core {
         report.files_removed = target.remove_leftovers(frozen)?;
         drop(target);
         if options.verify {
-            self.verify_backup(dir, options)?;
+            self.verify_and_heal(dir, frozen, options, &mut report)?;
         }
         Ok(report)
     }
@@ -234,11 +242,7 @@ impl Core {
     }
 
     /// Reads everything in the store in `dir`.
-    pub(super) fn verify_backup(
-        &self,
-        dir: &Path,
-        options: &BackupOptions,
-    ) -> Result<(), BackupError> {
+    fn verify_backup(&self, dir: &Path, options: &BackupOptions) -> Result<(), BackupError> {
         let report = self.open_backup(dir)?.check(CheckOptions::new().progress(|done| {
             let CheckProgress { bytes: bytes_done, total_bytes: bytes_total, .. } = done;
             options.tell(&BackupProgress { bytes_done, bytes_total, is_verifying: true });

@@ -60,7 +60,6 @@ impl Db {
         let first = options.clone().verify(false);
         let Begun { mut report, frozen, origin } =
             core.backup_with_snapshot(&*vfs, dir, id, &first)?;
-        drop(frozen);
         if !report.already_there {
             let target = Options::new()
                 .segment_len(source.segment_len)
@@ -73,7 +72,7 @@ impl Db {
             core.open_backup(dir)?;
         }
         if options.verify {
-            self.verify_backup(dir, &options)?;
+            core.verify_and_heal(dir, &frozen, &options, &mut report)?;
         }
         Ok(report)
     }

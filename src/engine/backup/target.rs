@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frozen::{Frozen, FrozenSegment, mark_places};
+use super::frozen::{Frozen, FrozenSegment, mark_places, walk_frames};
 use super::{BackupError, BackupOptions, unfinished};
 use crate::engine::manifest;
 use crate::engine::open::{LOCK_NAME, sync_dirs_above, take_lock};
@@ -141,7 +141,7 @@ impl<'a> Target<'a> {
                 (Some(there), Some(here)) if there == here => {
                     // The same extent: it is another segment, or a damaged one.
                     match found {
-                        Some(found) if self.is_whole(&*found, new.id(), &here)? => Err(differs()),
+                        Some(found) if self.is_whole(&found, new.id(), &here)? => Err(differs()),
                         _ => Ok(Action::Link),
                     }
                 }
@@ -149,7 +149,11 @@ impl<'a> Target<'a> {
                 (None, _) if listed.len > new.len => Err(differs()),
                 (None, _) => match &found {
                     Some(found) if !self.starts_alike(&**found, &new.segment, listed.len)? => {
-                        Err(differs())
+                        match self.has_whole_frames(found, new.id(), listed.len)? {
+                            true => Err(differs()),
+                            // It tells nothing any more, and the rest of the backup told enough.
+                            false => Ok(Action::Copy),
+                        }
                     }
                     // Every byte of it has just been compared.
                     Some(found)
@@ -222,22 +226,40 @@ impl<'a> Target<'a> {
         Ok(true)
     }
 
-    /// True if the file has the header and the length that its manifest gives it.
-    fn is_whole(&self, found: &dyn File, id: u64, seal: &Seal) -> Result<bool, BackupError> {
+    /// True if the file has the length that its manifest gives it, and its header, frames and
+    /// footer are whole.
+    fn is_whole(&self, found: &Arc<dyn File>, id: u64, seal: &Seal) -> Result<bool, BackupError> {
+        if self.len_of(&**found, id)? != seal.file_len {
+            return Ok(false);
+        }
         let name = file_name(id);
-        let len = self.len_of(found, id)?;
-        let bytes = self.read(found, &name, 0, SEGMENT_HEADER_LEN)?;
+        let header = self.read(&**found, &name, 0, SEGMENT_HEADER_LEN)?;
         let footer = seal.file_len.saturating_sub(SEGMENT_FOOTER_LEN);
-        let footer = self.read(found, &name, footer, SEGMENT_FOOTER_LEN)?;
-        Ok(SegmentHeader::decode(&bytes).is_ok_and(|(header, salt)| {
-            header.id == id
-                && len == seal.file_len
-                && SegmentFooter::decode(&footer, salt).is_some()
-        }))
+        let footer = self.read(&**found, &name, footer, SEGMENT_FOOTER_LEN)?;
+        let is_marked = SegmentHeader::decode(&header)
+            .is_ok_and(|(_, salt)| SegmentFooter::decode(&footer, salt).is_some());
+        Ok(is_marked && self.has_whole_frames(found, id, seal.data_end)?)
+    }
+
+    /// True if the first `len` bytes of the file are the header of segment `id` and whole frames.
+    fn has_whole_frames(
+        &self,
+        found: &Arc<dyn File>,
+        id: u64,
+        len: u64,
+    ) -> Result<bool, BackupError> {
+        let name = file_name(id);
+        let bytes = self.read(&**found, &name, 0, SEGMENT_HEADER_LEN)?;
+        let Ok((header, salt)) = SegmentHeader::decode(&bytes) else { return Ok(false) };
+        let segment = Segment::new(&header, 0, salt, self.dir.join(name), Arc::clone(found));
+        match walk_frames(&segment, len, |_, _| {}) {
+            Err(BackupError::Damaged(_)) => Ok(false),
+            walked => walked.map(|()| header.id == id),
+        }
     }
 
     /// True if the first `len` bytes are those of the segment, as far as they are there.
-    fn starts_alike(
+    pub(super) fn starts_alike(
         &self,
         found: &dyn File,
         segment: &Segment,
@@ -285,7 +307,7 @@ impl<'a> Target<'a> {
     }
 
     /// The length of the file of segment `id` in the target.
-    fn len_of(&self, found: &dyn File, id: u64) -> Result<u64, BackupError> {
+    pub(super) fn len_of(&self, found: &dyn File, id: u64) -> Result<u64, BackupError> {
         let len = found.len().map_err(|e| IoError::new("stat", self.dir.join(file_name(id)), e));
         Ok(len?)
     }

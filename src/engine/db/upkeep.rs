@@ -23,8 +23,9 @@ impl Db {
 
     /// Gives back all the space that can be had, now: every segment with something dead in it is
     /// compacted, and every one of whose values enough would be stored smaller as their collections
-    /// are configured now ([`Db::configure`]), whatever the options say. Writes and reads go on meanwhile. While compaction is
-    /// paused this waits until it is resumed or cancelled, or the store is closed.
+    /// are configured now ([`Db::configure`]), whatever the options say. Writes and reads go on
+    /// meanwhile. While compaction is paused this waits until it is resumed or cancelled, or the
+    /// store is closed.
     ///
     /// # Errors
     ///
@@ -134,15 +135,6 @@ impl Db {
         options: BackupOptions,
     ) -> Result<BackupReport, BackupError> {
         self.inner.core.backup_to(dir.as_ref(), &options)
-    }
-
-    /// Reads everything in the store in `dir`, which stands on the same file system.
-    pub(in crate::engine) fn verify_backup(
-        &self,
-        dir: &Path,
-        options: &BackupOptions,
-    ) -> Result<(), BackupError> {
-        self.inner.core.verify_backup(dir, options)
     }
 
     /// Refuses a directory that is the store's own or lies in it, or in another one's.
