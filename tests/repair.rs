@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use siltstone::Options;
 use siltstone::engine::{BackupOptions, CheckOptions, RepairOptions, repair};
-use siltstone::testing::store::{RepairOutcomes, RepairTally, RepairTest, Specimen};
+use siltstone::testing::store::{RepairOutcomes, RepairTally, RepairTest, Specimen, contents_of};
 use siltstone::testing::{CrashOptions, Rng, SimVfs};
 
 /// Goal: a defect is named by file, offset, sequence number, collection and key. Method: one bit of
@@ -66,6 +66,40 @@ fn check_names_one_flip_once() {
         assert_eq!(report.keys, whole.keys - 1, "bit {bit}: {report:?}");
         let line = report.defects[0].to_string();
         assert!(line.contains(" of collection ") && line.matches("key ").count() < 2, "{line}");
+    }
+}
+
+/// Goal: a file that was put among the segments, a copy of one or one of another store, is named
+/// for what it is, keeps writers out, and costs nothing when it is taken away.
+#[test]
+fn a_file_that_strayed_among_the_segments_is_no_loss() {
+    let (specimen, other) = (Specimen::sealed(), Specimen::mixed());
+    let dir = Path::new(Specimen::DIR);
+    let stray = specimen.path("0000000000009999.seg");
+    let own = specimen.segments().into_iter().map(|path| (specimen.files[&path].clone(), "this"));
+    let others = other.segments().into_iter().map(|path| (other.files[&path].clone(), "another"));
+    for (bytes, whose) in own.chain(others) {
+        let mut files = specimen.files.clone();
+        files.insert(stray.clone(), bytes.clone());
+        let disk = SimVfs::with_files(&files);
+        let options = || Options::new().vfs(Arc::new(disk.clone()));
+        let said = format!("of {whose} store");
+        let refused = options().open(dir).unwrap_err().to_string();
+        assert!(refused.contains(&said) && refused.contains("9999.seg"), "{refused}");
+        let reader = options().read_only(true).open(dir).unwrap();
+        let report = reader.check().unwrap();
+        assert_eq!(report.defect_count, 1, "{report:?}");
+        assert!(report.defects[0].to_string().contains(&said), "{:?}", report.defects);
+        let repaired = repair(dir, &RepairOptions::new().vfs(Arc::new(disk.clone()))).unwrap();
+        assert_eq!(repaired.damage.len(), 1, "{repaired:?}");
+        assert!(repaired.lost.is_empty() && repaired.lost_ranges.is_empty(), "{repaired:?}");
+        let after = disk.snapshot();
+        assert!(!after.contains_key(&stray));
+        let is_kept =
+            |(path, kept): (&PathBuf, &Vec<u8>)| path.parent() != Some(dir) && *kept == bytes;
+        assert!(after.iter().any(is_kept), "in quarantine");
+        let db = Specimen::open(&after).unwrap();
+        assert_eq!(contents_of(&db).unwrap(), *specimen.contents());
     }
 }
 

@@ -115,14 +115,7 @@ impl Core {
                 if read.torn {
                     report.note(Case::TornManifest, dir, read.end, "the last edit is not whole");
                 }
-                let parts = (read.store, read.state.clone());
-                let dead = judge_unlisted(
-                    &*vfs,
-                    dir,
-                    &parts.1.segments,
-                    parts.1.next_segment,
-                    &mut report,
-                )?;
+                let dead = judge_unlisted(&*vfs, dir, &read.store, &read.state, &mut report)?;
                 return Self::resume(dir, options, read, dead, lock, report);
             }
             None => Self::create(dir, &options)?,

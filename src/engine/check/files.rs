@@ -1,15 +1,21 @@
 //! The files beside the segments: the manifest and the checkpoint.
 
+use std::io::ErrorKind;
+
 use super::{Checker, Stop};
 use crate::engine::core::Core;
 use crate::engine::error::{Corruption, OpenError, ReadError};
 use crate::engine::manifest;
+use crate::engine::recovery::{RecoveryReport, judge_unlisted};
 use crate::format::{checkpoint, manifest as layout};
 
 impl Checker<'_> {
     /// Verifies the manifest and the checkpoint.
     pub(super) fn check_files(&mut self) -> Result<(), Stop> {
         if let Some(damage) = self.core.check_manifest()? {
+            self.report.defect(damage.into());
+        }
+        if let Some(damage) = self.core.check_unlisted()? {
             self.report.defect(damage.into());
         }
         let core = self.core;
@@ -34,6 +40,30 @@ impl Core {
         }
         // A writer may have been at work while it was read: damage is there the second time too.
         self.read_manifest()
+    }
+
+    /// What is wrong with a segment file that the manifest does not list: the next writer would be
+    /// refused.
+    fn check_unlisted(&self) -> Result<Option<Corruption>, ReadError> {
+        let Some(found) = self.judge_unlisted()? else { return Ok(None) };
+        // A writer may just have made it: by now it is listed.
+        let again = self.judge_unlisted()?;
+        Ok(again.filter(|again| again.file == found.file))
+    }
+
+    fn judge_unlisted(&self) -> Result<Option<Corruption>, ReadError> {
+        let vfs = &*self.options.vfs;
+        // What is wrong with the manifest itself was said above.
+        let Ok(Some(read)) = manifest::read(vfs, &self.dir) else { return Ok(None) };
+        let mut report = RecoveryReport::default();
+        match judge_unlisted(vfs, &self.dir, &read.store, &read.state, &mut report) {
+            Ok(_) => Ok(None),
+            Err(OpenError::Corrupt(place)) => Ok(Some(place)),
+            // Removed meanwhile.
+            Err(OpenError::Io(e)) if e.source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(OpenError::Io(e)) => Err(e.into()),
+            Err(_) => Ok(None),
+        }
     }
 
     fn read_manifest(&self) -> Result<Option<Corruption>, ReadError> {

@@ -35,7 +35,7 @@ use crate::vfs::{IoError, Map, OpenMode, read_full_at};
 
 pub(super) use case::refuse;
 pub use case::{Case, Decision, Note, RecoveryReport};
-pub(super) use unlisted::judge_unlisted;
+pub(super) use unlisted::{judge_unlisted, whose};
 
 /// Sequence numbers stay below this: a million records a second would take 146,000 years.
 const SEQNO_MAX: u64 = 1 << 62;

@@ -82,6 +82,7 @@ pub(super) fn plan(
         Err(refused) => give_up_tail(&mut survey, watermark, refused, &mut report),
     }
     report.damage.append(&mut survey.manifest_damage);
+    report.damage.extend_from_slice(&survey.strays);
     for found in &mut survey.segments {
         report.damage.append(&mut found.damage.clone());
     }
@@ -478,6 +479,10 @@ impl Draft<'_> {
         let mut id = survey.next_id;
         let first_id = id;
         let (mut rewrites, mut quarantine, mut remove) = (Vec::new(), Vec::new(), Vec::new());
+        for stray in &survey.strays {
+            quarantine.push(stray.file.clone());
+            remove.push(stray.file.clone());
+        }
         let mut segments = Vec::new();
         let mut next = survey.state.sealed_next.max(watermark);
         let has_tail =

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::super::report::RepairError;
 use super::found::{Condition, Found, read_footer};
 use super::{Header, Surveyor, read_file};
+use crate::engine::recovery::whose;
 use crate::format::hint::hash_seed;
 use crate::format::manifest::SegmentState;
 use crate::format::record::FrameHeader;
@@ -60,10 +61,7 @@ impl Surveyor<'_> {
             Some(Ok((header, salt))) => {
                 if header.store != self.store || header.id != id {
                     found.condition = Condition::Foreign;
-                    let whose =
-                        if header.store == self.store { "this store" } else { "another store" };
-                    let what = format!("its header says segment {} of {whose}", header.id);
-                    found.defect(0, &what);
+                    found.defect(0, &whose(&header, &self.store));
                     return Ok(found);
                 }
                 (found.salt, found.kind, found.generation) = (salt, header.kind, header.generation);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::check::Defect;
 use super::super::error::Corruption;
 use super::super::open::random_id;
+use super::super::recovery::whose;
 use super::report::{REPLACED, RepairError};
 use super::{QUARANTINE, is_report_of};
 use crate::format::manifest::{FILE_NAME, Seal, SegmentState, State};
@@ -30,6 +31,8 @@ pub(super) struct Survey {
     pub(super) manifest_damage: Vec<Defect>,
     /// By id.
     pub(super) segments: Vec<Found>,
+    /// Files with names of segments that hold nothing of this store's that is not there already.
+    pub(super) strays: Vec<Defect>,
     /// What a repair that did not end has left: files to be removed.
     pub(super) leftovers: Vec<PathBuf>,
     /// Ids below this one were given out.
@@ -131,6 +134,7 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
             state: State::new(),
             manifest_damage,
             segments: Vec::new(),
+            strays: Vec::new(),
             leftovers: Vec::new(),
             next_id: 1,
             notes: Vec::new(),
@@ -193,7 +197,13 @@ impl Surveyor<'_> {
         let (compacted, log): (Vec<_>, Vec<_>) = unlisted.partition(|(_, h)| is_compacted(h));
         let mut is_compacted_away = false;
         for (id, header) in log.into_iter().chain(compacted) {
-            if self.is_unlisted_part(id)? {
+            if self.is_removed(id) {
+                continue;
+            }
+            if let Some(what) = self.whose_else(id, &header) {
+                let file = self.dir.join(file_name(id));
+                self.out.strays.push(Corruption { file, offset: 0, what }.into());
+            } else if self.is_unlisted_part(id)? {
                 ids.insert(id);
                 is_compacted_away |= is_compacted(&header);
             }
@@ -334,13 +344,23 @@ impl Surveyor<'_> {
         Ok(!ids.is_empty() && ids.iter().all(is_there))
     }
 
+    /// True if segment `id`, which is not listed, was part of the store and is not any more.
+    fn is_removed(&self, id: u64) -> bool {
+        self.manifest.removed.contains(&id)
+            || (self.is_prefix_whole && id < self.manifest.state.next_segment)
+    }
+
+    /// What the file `id` is, which is not listed, if nothing is lost with it.
+    fn whose_else(&self, id: u64, header: &Header) -> Option<String> {
+        let (header, _) = header.as_ref().ok()?;
+        let own = self.headers.get(&header.id).and_then(|own| own.as_ref().ok());
+        let is_there = own.is_some_and(|(own, _)| own.store == self.store && own.id == header.id);
+        let is_copy = header.store == self.store && header.id != id && is_there;
+        (is_copy || header.store != self.store).then(|| whose(header, &self.store))
+    }
+
     /// True if the segment file `id`, which is not listed, is to be dealt with.
     fn is_unlisted_part(&mut self, id: u64) -> Result<bool, RepairError> {
-        let is_removed = self.manifest.removed.contains(&id)
-            || (self.is_prefix_whole && id < self.manifest.state.next_segment);
-        if is_removed {
-            return Ok(false);
-        }
         let path = self.dir.join(file_name(id));
         let is_part = match self.headers.get(&id) {
             Some(Ok((header, _))) if header.kind == SegmentKind::Compacted => {
