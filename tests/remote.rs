@@ -75,6 +75,9 @@ fn a_backup_comes_back_as_it_went() {
     for (i, remote) in places.iter().enumerate() {
         let missing = remote.restore(temp.path().join("no"), BackupOptions::new()).unwrap_err();
         assert!(matches!(missing, RemoteError::Missing { .. }), "{missing}");
+        // A file is named by a path that leads to it.
+        let said = missing.to_string();
+        assert_eq!(said.contains(&*temp.path().to_string_lossy()), i == 0, "{said}");
         for round in 0..3_u32 {
             write(&db, round * 1500..round * 1500 + 2000, 200);
             db.sync().unwrap();

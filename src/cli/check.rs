@@ -105,6 +105,10 @@ pub(super) fn print(
         0 => "ok".to_owned(),
         n => plural(n, "place").to_string() + " damaged",
     };
+    if !report.is_complete && !report.is_ok() {
+        let help = "`siltstone repair --dry-run` says what can be saved";
+        return out.line(&format!("{verdict}: the store does not open; {help}"));
+    }
     out.line(&format!(
         "{verdict}: verified {} in {}: {}, {}, {}",
         bytes(report.bytes),

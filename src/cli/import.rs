@@ -7,7 +7,7 @@ use super::failure::{Failure, warn};
 use super::file_names::NamesArgs;
 use super::output::{Output, count, object, plural};
 use super::snapshots::keeping_all;
-use super::{Outcome, open_whole};
+use super::{Outcome, directory, open_whole};
 use crate::kv::{LogKv, Map, Value};
 use crate::transfer::{
     DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(value_name = "LLAMA_DIR")]
     from: PathBuf,
     /// The store's directory; made if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     store: PathBuf,
     /// Take what is whole of files that are not, and report the rest; exit code 1 if there is any
     #[arg(long)]

@@ -40,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 
 use crate::engine::{Db, Options};
@@ -104,8 +105,16 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct StoreArg {
     /// The store's directory
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = directory())]
     dir: PathBuf,
+}
+
+/// Takes a path that is, or may become, a directory.
+fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.is_file() {
+        true => Err("a file, not the directory of a store"),
+        false => Ok(path),
+    })
 }
 
 /// The store that a verb reads records of, and when.

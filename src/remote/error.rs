@@ -68,6 +68,18 @@ impl RemoteError {
     ) -> impl FnOnce(object_store::Error) -> RemoteError + 'a {
         move |e| RemoteError::Request { op, object: object.to_string(), source: Arc::new(e) }
     }
+
+    /// The names of objects lead to files: from the root of the file system.
+    pub(super) fn with_root(mut self) -> Self {
+        match &mut self {
+            RemoteError::Request { object, .. }
+            | RemoteError::Damaged { object, .. }
+            | RemoteError::Missing { object }
+            | RemoteError::NotEmpty { object } => object.insert(0, '/'),
+            _ => {}
+        }
+        self
+    }
 }
 
 impl fmt::Display for RemoteError {

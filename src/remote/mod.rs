@@ -150,7 +150,7 @@ impl Remote {
             db.refuse_within(dir)?;
         }
         let frozen = db.freeze()?;
-        run(|| upload::upload(self, &frozen, &options))
+        self.run(|| upload::upload(self, &frozen, &options))
     }
 
     /// As [`Remote::backup`], of the durable snapshot `id`: what is restored from it opens with the
@@ -173,7 +173,7 @@ impl Remote {
             db.refuse_within(dir)?;
         }
         let staged = db.stage_snapshot(id)?;
-        let mut report = run(|| upload::upload(self, &staged.frozen, &options))?;
+        let mut report = self.run(|| upload::upload(self, &staged.frozen, &options))?;
         report.seqno = staged.seqno;
         Ok(report)
     }
@@ -191,7 +191,15 @@ impl Remote {
         options: BackupOptions,
     ) -> Result<BackupReport, RemoteError> {
         let dir = dir.as_ref();
-        run(|| download::download(self, dir, &options))
+        self.run(|| download::download(self, dir, &options))
+    }
+
+    /// Runs what `make` makes, and names what is in a directory by its whole path.
+    fn run<T: Send, F: Future<Output = Result<T, RemoteError>>>(
+        &self,
+        make: impl FnOnce() -> F + Send,
+    ) -> Result<T, RemoteError> {
+        run(make).map_err(|e| if self.dir.is_some() { e.with_root() } else { e })
     }
 
     fn catalog_path(&self) -> Path {

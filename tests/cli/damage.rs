@@ -56,6 +56,7 @@ fn check_of_a_refused_store_names_each_place_once() {
     let places = |store: &str| {
         let output = siltstone(dir, &["check", store]);
         assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        assert!(stdout(&output).ends_with("`siltstone repair --dry-run` says what can be saved\n"));
         stdout(&output).lines().filter(|line| line.starts_with("damage: ")).count()
     };
     assert_eq!(places("store"), 1);
@@ -67,6 +68,10 @@ fn check_of_a_refused_store_names_each_place_once() {
     fs::remove_file(dir.join("store/MANIFEST")).unwrap();
     assert_eq!(places("store"), 1);
     complains(dir, &["check", "tree"], 2);
+    for verb in ["check", "stats", "inspect", "repair", "tail", "compact"] {
+        let said = complains(dir, &[verb, segment.to_str().unwrap()], 2);
+        assert!(said.contains("a file, not the directory of a store"), "{verb}: {said}");
+    }
 }
 
 /// A checkpoint that the open passes over is damage; one that is merely out of date is not.

@@ -41,7 +41,7 @@ use std::time::Instant;
 use super::failure::{Failure, warn};
 use super::output::{Output, plural};
 use super::snapshots::{keeping_all, persist_unnamed};
-use super::{Outcome, open_whole};
+use super::{Outcome, directory, open_whole};
 use crate::engine::Durability;
 use crate::kv::LogKv;
 use crate::stores::{Deduplicator, DocstoreStrategy, DocumentStore};
@@ -59,7 +59,7 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The store's directory; made if it is not there
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     store: PathBuf,
     /// What becomes of documents that are in the store already
     #[arg(long, value_enum, default_value_t)]
