@@ -190,6 +190,12 @@ mod registry {
         /// Compaction takes what it can read of a damaged segment for all that stands there, and
         /// drops the tombstones of what it cannot read.
         DamageHidesNothing,
+        /// Compaction takes records for dead that the index leads to and its hints do not name.
+        UnnamedIsDead,
+        /// Hints count that have the number of a record of another segment.
+        HintsOfOthersCount,
+        /// Frames of a sealed segment count that have the numbers of another one's.
+        FramesOfOthersCount,
         /// A paused compaction begins other runs all the same.
         PauseIgnored,
         /// The id of a segment that left the store is given to a new one.

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use siltstone::testing::bugs::{self, Bug};
+use siltstone::testing::fuzz;
 use siltstone::testing::store::{
     BackupTest, CheckpointTest, CrashTest, Damage, FaultTest, FeedTest, Moment, Outcomes,
     RepairOutcomes, RepairTally, RepairTest, RollbackTest, Specimen, Violation, Workload,
@@ -409,8 +410,19 @@ fn unsynced_overwrites(round: Round) -> Result<(), Violation> {
     }
 }
 
+/// Inputs of the fuzz targets that once broke something.
+fn regressions(round: Round) -> Result<(), Violation> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
+    for (name, target) in fuzz::TARGETS.iter().filter(|_| round.is_first()) {
+        for file in std::fs::read_dir(dir.join(name)).into_iter().flatten() {
+            target(&std::fs::read(file.unwrap().path()).unwrap());
+        }
+    }
+    Ok(())
+}
+
 type Probe = (&'static str, fn(Round) -> Result<(), Violation>);
-const PROBES: [Probe; 23] = [
+const PROBES: [Probe; 24] = [
     ("unsynced overwrites", unsynced_overwrites),
     ("failing syncs in compactions", failing_syncs),
     ("others in the directory", sharing),
@@ -425,6 +437,7 @@ const PROBES: [Probe; 23] = [
     ("checkpoints", checkpoints),
     ("crashes", crashes),
     ("lifetimes", lifetimes),
+    ("regressions", regressions),
     ("damage", damage),
     ("backups", backups),
     ("feeds", feeds),
@@ -457,9 +470,16 @@ const OF_COMPACTION: [Bug; 17] = [
     Bug::SegmentsPinnedLate,
 ];
 
+/// Bugs that only damage behind right checksums shows: that is what a fuzz target is for.
+const BEHIND_CHECKSUMS: [Bug; 3] =
+    [Bug::UnnamedIsDead, Bug::HintsOfOthersCount, Bug::FramesOfOthersCount];
+
 /// The test that finds something, and what; a panic of the store is a find too.
 fn find(bug: Option<Bug>) -> Option<(&'static str, String)> {
     let mut probes = PROBES.to_vec();
+    if bug.is_some_and(|bug| BEHIND_CHECKSUMS.contains(&bug)) {
+        probes.insert(0, ("regressions", regressions));
+    }
     if bug.is_some_and(|bug| OF_COMPACTION.contains(&bug)) {
         probes.rotate_right(3);
     }

@@ -14,9 +14,8 @@ fn put(db: &Db, key: u32) {
     db.put("c", &key.to_le_bytes(), &[7; 500]).unwrap();
 }
 
-/// Damages a value, deletes what stands beside it, and lets compaction do what it can. Returns how
-/// often it ran after that, while nothing died.
-pub(crate) fn beside_damage() -> u64 {
+/// A closed store of 30 keys, whose first segment was damaged.
+fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> SimVfs {
     let sim = SimVfs::new();
     let db = open(&sim, CompactionOptions::manual());
     (0..30).for_each(|key| put(&db, key));
@@ -24,10 +23,18 @@ pub(crate) fn beside_damage() -> u64 {
     let mut files = sim.snapshot();
     let is_segment = |path: &std::path::Path| path.extension().is_some_and(|e| e == "seg");
     let (_, bytes) = files.iter_mut().find(|(path, _)| is_segment(path)).unwrap();
-    // The value of the first key, which stays live.
-    let at = bytes.windows(100).position(|w| w.iter().all(|b| *b == 7)).unwrap();
-    bytes[at] ^= 1;
-    let sim = SimVfs::with_files(&files);
+    damage(bytes);
+    SimVfs::with_files(&files)
+}
+
+/// Damages a value, deletes what stands beside it, and lets compaction do what it can. Returns how
+/// often it ran after that, while nothing died.
+pub(crate) fn beside_damage() -> u64 {
+    let sim = damaged(|bytes| {
+        // The value of the first key, which stays live.
+        let at = bytes.windows(100).position(|w| w.iter().all(|b| *b == 7)).unwrap();
+        bytes[at] ^= 1;
+    });
     let db = open(&sim, CompactionOptions::default());
     for key in 1..30u32 {
         db.delete("c", &key.to_le_bytes()).unwrap();
@@ -44,19 +51,13 @@ pub(crate) fn beside_damage() -> u64 {
 /// Damages hints and a frame of a segment that a checkpoint covers, deletes the key in that frame,
 /// compacts, and dies before the next checkpoint. True if the key is back at the next open.
 pub(crate) fn deleted_beside_damage() -> bool {
-    let sim = SimVfs::new();
-    let db = open(&sim, CompactionOptions::manual());
-    (0..30).for_each(|key| put(&db, key));
-    db.close().unwrap();
-    let mut files = sim.snapshot();
-    let is_segment = |path: &std::path::Path| path.extension().is_some_and(|e| e == "seg");
-    let (_, bytes) = files.iter_mut().find(|(path, _)| is_segment(path)).unwrap();
-    // The header of the frame with the first key, behind that of the segment; the last hint, before
-    // the footer.
-    let last_hint = bytes.len() - 100;
-    bytes[64 + 8] ^= 1;
-    bytes[last_hint] ^= 1;
-    let sim = SimVfs::with_files(&files);
+    let sim = damaged(|bytes| {
+        // The header of the frame with the first key, behind that of the segment; the last hint,
+        // before the footer.
+        let last_hint = bytes.len() - 100;
+        bytes[64 + 8] ^= 1;
+        bytes[last_hint] ^= 1;
+    });
     let db = open(&sim, CompactionOptions::manual());
     assert!(db.recovery_report().checkpoint.is_some(), "{:?}", db.recovery_report());
     assert!(db.delete("c", &0u32.to_le_bytes()).unwrap());

@@ -68,7 +68,7 @@ impl Core {
             // Without its hints nobody knows what is in it: then it stays as it is.
             let hints = segment.all_hints().map_err(|e| leave_alone(segment, e.into()))?;
             if segment.is_damaged.load(Ordering::Relaxed) {
-                let what = "its hints are damaged, and some of its frames";
+                let what = "its hints are damaged or too few, and its frames are no better";
                 return Err(segment.corruption(0, what).into());
             }
             let mut found = 0;
@@ -113,7 +113,7 @@ impl Core {
             let counters = [&segment.live_records, &segment.pinned_records];
             counters.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>()
         };
-        if needed > found {
+        if needed > found && !planted!(UnnamedIsDead) {
             let what = "the index and snapshots lead to more records than its hints name";
             return Err(segment.corruption(0, what).into());
         }
