@@ -262,7 +262,9 @@ impl Core {
         // What is damaged stays as it is.
         let Ok(hints) = segment.all_hints() else { return false };
         let mut recompressor = Recompressor::new(self);
-        hints.iter().for_each(|hint| drop(recompressor.plan(hint.collection)));
+        for hint in &hints {
+            recompressor.plan(hint.collection);
+        }
         if recompressor.prepare().is_err() {
             return false;
         }
