@@ -28,6 +28,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let shown = args.target.display();
+    let names = args.names.names();
+    names.check().map_err(|e| Failure::of(&shown, e))?;
     if !args.force && !is_empty(&args.target)? {
         return Err(Failure::new(format!(
             "{shown} is not empty; nothing was written; --force replaces the files in it"
@@ -37,8 +39,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut target = DirTarget::new(&args.target).map_err(|e| Failure::of(&shown, e))?;
     let bar = Bar::of_records(0);
     let mut show = |done, total| bar.show(done, total, String::new);
-    let report = export(&kv, &mut target, &args.names.names(), &mut show)
-        .map_err(|e| Failure::of(&shown, e))?;
+    let report = export(&kv, &mut target, &names, &mut show).map_err(|e| Failure::of(&shown, e))?;
     drop(bar);
     if out.is_json() {
         let records: u64 = report.files.iter().map(|file| file.records).sum();

@@ -165,6 +165,9 @@ impl Target for DirTarget {
         if let Some(why) = self.refuses(name) {
             return Err(io::Error::other(why));
         }
+        if self.names.contains(name) {
+            return Err(io::Error::other("a file of that name was written already"));
+        }
         let file = File::create(self.hidden(name))?;
         self.names.insert(name.to_owned());
         Ok(Box::new(BufWriter::new(file)))

@@ -56,6 +56,15 @@ pub enum TransferError {
         /// The other.
         other: String,
     },
+    /// Two kinds of files have one name in [`FileNames`](super::FileNames). Nothing was written.
+    SameName {
+        /// The name.
+        name: String,
+        /// What would be called so.
+        one: String,
+        /// What else would.
+        other: String,
+    },
     /// The store failed while a file was being imported, or the file could not be read again.
     Broken {
         /// The name of the file; empty at the start and at the end.
@@ -140,6 +149,9 @@ impl fmt::Display for TransferError {
                 f,
                 "{file} and {other} both hold {space}; {NOTHING}; import the right one by its path"
             ),
+            TransferError::SameName { name, one, other } => {
+                write!(f, "{name} is the name of both {one} and {other}; nothing was written")
+            }
             TransferError::Broken { file, source, left } if file.is_empty() => {
                 write!(f, "the import failed: {source}; {left}")
             }
@@ -189,6 +201,7 @@ impl Error for TransferError {
             | TransferError::NothingFound
             | TransferError::NoKey { .. }
             | TransferError::Occupied { .. }
+            | TransferError::SameName { .. }
             | TransferError::Twice { .. } => None,
         }
     }

@@ -59,7 +59,8 @@ pub struct ExportedFile {
 ///
 /// # Errors
 ///
-/// [`TransferError::Read`], [`TransferError::Write`].
+/// [`TransferError::SameName`]: nothing was written. [`TransferError::Read`],
+/// [`TransferError::Write`].
 pub fn export(
     kv: &Arc<dyn KvStore>,
     target: &mut dyn Target,
@@ -77,6 +78,7 @@ pub(crate) fn export_with(
     names: &FileNames,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ExportReport, TransferError> {
+    names.check()?;
     let mut contents = Contents::of(&**kv).map_err(|e| TransferError::Read(e.into()))?;
     let total = contents.records;
     let mut export = Export { kv, target, progress, total, done: 0, report: <_>::default() };

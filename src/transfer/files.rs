@@ -3,6 +3,8 @@
 
 use std::io::{self, Read, Write};
 
+use super::error::TransferError;
+use super::kinds::NAMESPACE_SEPARATOR;
 use super::report::Ignored;
 
 /// A file of a [`Source`].
@@ -105,5 +107,58 @@ impl Default for FileNames {
             chat_store: "chat_store.json".into(),
             cache: "llama_cache".into(),
         }
+    }
+}
+
+impl FileNames {
+    /// Checks that each kind of file has a name of its own: of two with one name, only one would be
+    /// written, or read. [`export`](super::export()) and [`Import::check`](super::Import::check) do
+    /// so first.
+    ///
+    /// ```
+    /// use siltstone::transfer::FileNames;
+    ///
+    /// let mut names = FileNames::default();
+    /// names.check()?;
+    /// names.docstore = "chat_store.json".into();
+    /// assert_eq!(
+    ///     names.check().unwrap_err().to_string(),
+    ///     "chat_store.json is the name of both the document store and the chat store; nothing \
+    ///      was written"
+    /// );
+    /// # Ok::<(), siltstone::transfer::TransferError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::SameName`].
+    pub fn check(&self) -> Result<(), TransferError> {
+        let all = [
+            (&self.docstore, "the document store"),
+            (&self.index_store, "the index store"),
+            (&self.graph_store, "the graph store"),
+            (&self.property_graph_store, "the property graph store"),
+            (&self.chat_store, "the chat store"),
+            (&self.cache, "the ingestion cache"),
+        ];
+        for (place, (name, what)) in all.iter().enumerate() {
+            let same = all.iter().skip(place + 1).find(|(other, _)| other == name);
+            let other = same.map(|(_, other)| (*other).to_owned());
+            if let Some(other) = other.or_else(|| self.vectors_in(name)) {
+                let (name, one) = ((*name).clone(), (*what).to_owned());
+                return Err(TransferError::SameName { name, one, other });
+            }
+        }
+        Ok(())
+    }
+
+    /// The vector stores whose file is called `name`, if any is.
+    fn vectors_in(&self, name: &str) -> Option<String> {
+        // Old versions call the file of the default namespace so.
+        if name == self.vector_store {
+            return Some("the vector stores".to_owned());
+        }
+        let namespace = name.strip_suffix(&self.vector_store)?.strip_suffix(NAMESPACE_SEPARATOR)?;
+        Some(format!("the vector store \"{namespace}\""))
     }
 }

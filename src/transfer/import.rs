@@ -138,6 +138,7 @@ impl<'s> Import<'s> {
         options: ImportOptions,
         progress: &mut Progress<'_>,
     ) -> Result<Self, TransferError> {
+        options.names.check()?;
         let mut entries = source.files().map_err(TransferError::Source)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let mut files = Vec::new();

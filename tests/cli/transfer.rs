@@ -189,3 +189,26 @@ fn a_directory_that_llamaindex_persisted_is_no_store() {
     fs::copy(dir.join("llama/docstore.json"), dir.join("store/docstore.json")).unwrap();
     ok(dir, &["list", "store"]);
 }
+
+/// Goal: an export in which one file would take another's place is refused, and makes nothing; an
+/// import with such names is, too.
+#[test]
+fn two_files_of_one_name_are_refused() {
+    let dir = with_llama();
+    let dir = dir.path();
+    ok(dir, &["import", "llama", "--store", "store"]);
+    let same = ["--docstore-fname", "same.json", "--index-store-fname", "same.json"];
+    let line = complains(dir, &[&["export", "store", "out"], &same[..]].concat(), 2);
+    assert_eq!(
+        line,
+        "siltstone: out: same.json is the name of both the document store and the index store; \
+         nothing was written\n"
+    );
+    let vectors = ["--docstore-fname", "default__v.json", "--vector-store-fname", "v.json"];
+    let line = complains(dir, &[&["export", "store", "out"], &vectors[..]].concat(), 2);
+    assert!(line.contains("the document store and the vector store \"default\""), "{line}");
+    assert!(!dir.join("out").exists());
+    let line = complains(dir, &[&["import", "llama", "--store", "new"], &same[..]].concat(), 2);
+    assert!(line.contains("same.json is the name of both the document store"), "{line}");
+    assert!(!dir.join("new").exists());
+}

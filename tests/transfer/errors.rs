@@ -2,7 +2,7 @@
 
 use siltstone::model::Node;
 use siltstone::stores::{AddOptions, DocumentStore};
-use siltstone::transfer::{SNAPSHOT_NAME, undo_cut_import};
+use siltstone::transfer::{DirTarget, SNAPSHOT_NAME, Target, undo_cut_import};
 use siltstone::{OpenError, StorageContext};
 
 use super::dirs::Generated;
@@ -402,4 +402,44 @@ fn a_failed_export_shows_no_file() {
     }
     let mut files = Files { room: Some(whole), ..Files::default() };
     export(&kv, &mut files, &FileNames::default(), &mut |_, _| {}).unwrap();
+}
+
+/// Goal: of two kinds of files with one name none takes the place of the other. Method: pairs of
+/// names, given both, or one of them LlamaIndex's own; export and import write nothing.
+#[test]
+fn no_two_kinds_of_files_have_one_name() {
+    let both = |docstore: &str, index_store: &str, vector_store: &str| {
+        let mut names = FileNames::default();
+        names.docstore = docstore.into();
+        names.index_store = index_store.into();
+        names.vector_store = vector_store.into();
+        names
+    };
+    let documents = "the document store";
+    for (names, name, one, other) in [
+        (both("same", "same", "v"), "same", documents, "the index store"),
+        (both("chat_store.json", "i", "v"), "chat_store.json", documents, "the chat store"),
+        (both("d", "llama_cache", "v"), "llama_cache", "the index store", "the ingestion cache"),
+        (both("default__v", "i", "v"), "default__v", documents, "the vector store \"default\""),
+        (both("v", "i", "v"), "v", documents, "the vector stores"),
+    ] {
+        let (kv, dir) = (memory(), tempfile::tempdir().unwrap());
+        kv.put("docstore/metadata", b"a", &Value::from(1)).unwrap();
+        let mut target = DirTarget::new(dir.path()).unwrap();
+        let said = export(&kv, &mut target, &names, &mut |_, _| {}).unwrap_err().to_string();
+        let wanted = format!("{name} is the name of both {one} and {other}; nothing was written");
+        assert_eq!(said, wanted);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let files = Files::of(&[(name, r#"{"c": {"k": 1}}"#)]);
+        let into = memory();
+        let said = import(&files, &into, ImportOptions::new().names(names)).unwrap_err();
+        assert_eq!(said.to_string(), wanted);
+        assert_eq!(everything(&*into), Everything::new());
+    }
+    // Other names that look alike.
+    both("a_v", "default__", "v").check().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = DirTarget::new(dir.path()).unwrap();
+    drop(target.create("a").unwrap());
+    assert!(target.create("a").is_err());
 }
