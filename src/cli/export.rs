@@ -9,13 +9,13 @@ use super::file_names::NamesArgs;
 use super::output::{Output, bytes, count, object, plural};
 use super::{Outcome, StoreArg, open_whole, read_only};
 use crate::kv::{KvStore, LogKv, Value};
-use crate::transfer::{DirTarget, ExportReport, ExportedFile, Ignored, export};
+use crate::transfer::{DirTarget, ExportReport, ExportedFile, Ignored, export, refuse_store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     store: StoreArg,
-    /// The directory for LlamaIndex to load; made if it is not there
+    /// The directory for LlamaIndex to load, not one of a store; made if it is not there
     #[arg(value_name = "LLAMA_DIR")]
     target: PathBuf,
     /// Write into a directory that is not empty: files that LlamaIndex would load are replaced, or
@@ -30,6 +30,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let shown = args.target.display();
     let names = args.names.names();
     names.check().map_err(|e| Failure::of(&shown, e))?;
+    refuse_store(&args.target).map_err(|e| Failure::of(&shown, e))?;
     if !args.force && !is_empty(&args.target)? {
         return Err(Failure::new(format!(
             "{shown} is not empty; nothing was written; --force replaces the files in it"

@@ -45,6 +45,8 @@ mod update;
 mod value;
 
 pub use crate::format::config::{CollectionOptions, Compression};
+#[cfg(feature = "stores")]
+pub(crate) use backup::store_around;
 pub use backup::{BackupError, BackupOptions, BackupProgress, BackupReport};
 #[cfg(feature = "object-store")]
 pub(crate) use backup::{Frozen, FrozenSegment, Receiver};

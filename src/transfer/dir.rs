@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::files::{FileEntry, Source, Target};
 use super::report::Ignored;
+use crate::engine::{Options, store_around};
 
 /// What the names of files end with that are being written; they begin with a dot.
 const UNFINISHED: &str = ".siltstone-export";
@@ -136,8 +137,10 @@ impl DirTarget {
     ///
     /// # Errors
     ///
-    /// Why it cannot be made.
+    /// Why it cannot be made; [`InvalidInput`](io::ErrorKind::InvalidInput) if there is a store in
+    /// it, or in a directory above it.
     pub fn new(dir: impl AsRef<Path>) -> io::Result<Self> {
+        refuse_store(dir.as_ref())?;
         fs::create_dir_all(&dir)?;
         let dir = dir.as_ref().to_owned();
         Ok(DirTarget { dir, names: BTreeSet::new(), stale: Vec::new() })
@@ -146,6 +149,17 @@ impl DirTarget {
     fn hidden(&self, name: &str) -> PathBuf {
         self.dir.join(hidden_name(name))
     }
+}
+
+/// Refuses a directory that is a store's or a backup's, or lies within one: the files would stand
+/// among the log's, and one could take the place of the manifest.
+pub(crate) fn refuse_store(dir: &Path) -> io::Result<()> {
+    let Some(store) = store_around(Options::new().file_system(), dir) else { return Ok(()) };
+    let what = format!(
+        "there is a store or a backup in {}; nothing was written; export into another directory",
+        store.display()
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
 fn hidden_name(name: &str) -> String {

@@ -66,6 +66,7 @@ mod report;
 mod space;
 mod vectors;
 
+pub(crate) use dir::refuse_store;
 pub use dir::{DirSource, DirTarget};
 pub use error::{Left, TransferError};
 pub(crate) use export::export_with;

@@ -212,3 +212,38 @@ fn two_files_of_one_name_are_refused() {
     assert!(line.contains("same.json is the name of both the document store"), "{line}");
     assert!(!dir.join("new").exists());
 }
+
+/// Goal: no export puts a file into a store. Method: a store, one whose manifest is lost, a backup,
+/// a directory below a store, and a link to one; with and without `--force`. What is only named as
+/// a manifest above stands in nobody's way.
+#[test]
+fn an_export_into_a_store_is_refused() {
+    let dir = with_llama();
+    let dir = dir.path();
+    ok(dir, &["import", "llama", "--store", "store"]);
+    ok(dir, &["backup", "store", "copy"]);
+    ok(dir, &["import", "llama", "--store", "lost"]);
+    fs::remove_file(dir.join("lost/MANIFEST")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("store", dir.join("link")).unwrap();
+    let all = |name: &str| -> Vec<_> {
+        let entries = fs::read_dir(dir.join(name)).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = [all("store"), all("copy"), all("lost")];
+    for target in ["store", "store/below/far", "copy", "lost", "lost/below", "link", "link/below"] {
+        if target.starts_with("link") && !dir.join("link").exists() {
+            continue;
+        }
+        for more in [&[][..], &["--force"], &["--force", "--docstore-fname", "MANIFEST"]] {
+            let line = complains(dir, &[&["export", "store", target], more].concat(), 2);
+            assert!(line.starts_with(&format!("siltstone: {target}: there is a store")), "{line}");
+            assert!(line.contains("nothing was written; export into another"), "{line}");
+        }
+    }
+    assert_eq!([all("store"), all("copy"), all("lost")], before);
+    fs::write(dir.join("MANIFEST"), "include *.py").unwrap();
+    ok(dir, &["export", "store", "out"]);
+}

@@ -127,3 +127,15 @@ fn an_export_replaces_an_earlier_one() {
     assert_ne!(std::fs::read(dir.path().join("docstore.json")).unwrap(), b"old");
     assert_eq!(export_to(&memory(), dir.path()).removed, [""; 0]);
 }
+
+#[test]
+fn a_store_is_no_target() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(LogKv::open(dir.path()).unwrap());
+    for target in [dir.path().to_owned(), dir.path().join("below")] {
+        let refused = DirTarget::new(&target).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput, "{refused}");
+        assert!(refused.to_string().starts_with("there is a store or a backup in "), "{refused}");
+    }
+    assert!(!dir.path().join("below").exists());
+}

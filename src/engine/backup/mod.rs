@@ -65,6 +65,8 @@ use std::sync::Arc;
 pub use error::BackupError;
 #[cfg(feature = "object-store")]
 pub(crate) use frozen::{Frozen, FrozenSegment};
+#[cfg(feature = "stores")]
+pub(crate) use places::store_around;
 #[cfg(feature = "object-store")]
 pub(crate) use receive::Receiver;
 
