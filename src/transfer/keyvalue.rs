@@ -8,9 +8,10 @@ use super::kinds::{Records, is_internal};
 use super::load::{Json, Load, is_struct, of, shown};
 use super::space::{Space, documents, structs};
 use crate::kv::{KvError, Map, Text, Value};
-use crate::model::NodeKind;
+use crate::model::{Node, NodeKind};
 use crate::stores::{
-    DocumentStore, DocumentStoreOptions, IndexStore, IndexStoreOptions, RefDocInfo, StructKind,
+    DocumentStore, DocumentStoreOptions, IndexStore, IndexStoreOptions, IndexStruct, RefDocInfo,
+    StructKind,
 };
 
 /// The namespace of an index store that was given none.
@@ -73,6 +74,10 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>, holds: Holds) -> Re
                         load.bad(json, || of(&collection, &key, NO_STRUCT))?;
                         continue;
                     }
+                    if holds == Holds::Structs && is_faulty(json, load, &collection, &key, &record)?
+                    {
+                        continue;
+                    }
                     other(json, load, &collection, &key, &record)?;
                 }
             }
@@ -124,6 +129,12 @@ fn data(
         }
         if !load.is_first() || !load.fits(json, &id)? {
             load.read_upto(json)?;
+            continue;
+        }
+        if load.is_to_check()
+            && let Err(e) = Node::from_stored(&record, Some(&id))
+        {
+            load.bad(json, || of(collection, &id, &format!("is no node: {e}")))?;
             continue;
         }
         if let Some(store) = &store {
@@ -228,7 +239,8 @@ fn is_of_ref_docs(field: &Text) -> bool {
     field.as_str().is_some_and(|field| known.contains(&field))
 }
 
-/// A record of an index store. One of a type without a class is kept as it is.
+/// A record of an index store. One of a type without a class is kept as it is, and so is one that
+/// LlamaIndex reads in a way of its own.
 fn index_struct(
     json: &Json<'_>,
     load: &mut Load<'_>,
@@ -243,10 +255,28 @@ fn index_struct(
     if record.get("__data__").is_none() {
         return load.bad(json, || of(collection, id, "is no record of an index struct"));
     }
+    if is_faulty(json, load, collection, id, record)? {
+        return Ok(());
+    }
     if let Some(kv) = load.kv() {
         structs(&kv, namespace).put_record(id, record)?;
     }
     load.taken(json)
+}
+
+/// True for an index struct that LlamaIndex cannot read: it would read none of that file.
+fn is_faulty(
+    json: &Json<'_>,
+    load: &mut Load<'_>,
+    collection: &str,
+    id: &Text,
+    record: &Value,
+) -> Result<bool, Stop> {
+    let fault = if load.is_to_check() { IndexStruct::fault(record) } else { None };
+    match &fault {
+        Some(what) => load.bad(json, || of(collection, id, what)).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// A record of no store.

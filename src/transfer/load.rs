@@ -114,6 +114,12 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// True if records must be looked into: always in the check, and then only in a salvage, which
+    /// leaves out again what the check has found.
+    pub(super) fn is_to_check(&self) -> bool {
+        matches!(self.walk, Walk::Check) || self.is_salvage
+    }
+
     /// The file once more, from its start.
     pub(super) fn open_again(&self) -> Result<Json<'a>, Stop> {
         Ok(JsonReader::new(self.source.open(&self.report.name).map_err(Stop::Open)?))

@@ -98,6 +98,34 @@ fn records_without_a_known_type_are_refused() {
         ("index_store.json", "index_store/data", node, structure, "is no index struct"),
         ("index_store.json", "mine/data", node, structure, "is no index struct"),
         ("index_store.json", "s-lpg", "1", structure, "is no index struct"),
+        (
+            "index_store.json",
+            "index_store/data",
+            r#"{"__type__": "vector_store", "__data__": "{\"index_id\": broken"}"#,
+            structure,
+            "has __data__ that is no JSON: Expecting value: line 1 column 14 (byte 13)",
+        ),
+        (
+            "index_store.json",
+            "s-lpg",
+            r#"{"__type__": "simple_lpg", "__data__": "[1]"}"#,
+            structure,
+            "has __data__ that is no dictionary",
+        ),
+        (
+            "index_store.json",
+            "index_store/data",
+            r#"{"__type__": "tree", "__data__": {"all_nodes": {"one": "n"}}}"#,
+            structure,
+            "has a field all_nodes that has a key that is no integer",
+        ),
+        (
+            "docstore.json",
+            "docstore/data",
+            r#"{"__type__": "1", "__data__": {"text": 5}}"#,
+            node,
+            "is no node: field __data__.text is an integer, expected a string",
+        ),
         ("index_store.json", "a/metadata", r#"{"doc_hash": "h"}"#, "", "is no index struct"),
         (
             "docstore.json",
@@ -137,6 +165,22 @@ fn records_without_a_known_type_are_refused() {
             assert_eq!(found.is_some_and(|map| !map.is_empty()), is_there, "{name}: {text}");
         }
     }
+}
+
+/// Goal: what LlamaIndex has no class for, and what it makes something of that no struct here can
+/// hold, goes in and out as it is.
+#[test]
+fn index_structs_that_only_llamaindex_reads_are_kept() {
+    let text = r#"{"index_store/data": {
+        "a": {"__type__": "pinecone", "__data__": "broken"},
+        "b": {"__type__": "vector_store", "__data__": "{\"nodes_dict\": {\"a\": 5}}"},
+        "c": {"__type__": "list", "__data__": {"nodes": "xy"}},
+        "d": {"__type__": "tree", "__data__": "{\"all_nodes\": {\"1_0\": \"n\"}}"},
+        "e": {"__type__": "keyword_table", "__data__": "{\"table\": {\"k\": null}}"}}}"#;
+    let kv = memory();
+    let files = Files::of(&[("index_store.json", text)]);
+    assert_eq!(import(&files, &kv, ImportOptions::new()).unwrap().records(), 5);
+    assert_eq!(parse(&exported(&kv).files["index_store.json"]), parse(text.as_bytes()));
 }
 
 /// Goal: an index store whose collection has a name of its own is exported as LlamaIndex keeps it,

@@ -256,6 +256,30 @@ impl Field {
         }
         Ok(read.into())
     }
+
+    /// What keeps LlamaIndex from reading what is there. It makes texts of other values, takes the
+    /// keys of a dictionary for a list, and null for anything.
+    pub(super) fn fault(self, found: &Value) -> Option<&'static str> {
+        if *found == Value::Null {
+            return None;
+        }
+        if self.shape() == Shape::List {
+            return (!is_collection(found)).then_some("is no list");
+        }
+        let Some(map) = found.as_map() else { return Some("is no dictionary") };
+        if self.shape() != Shape::Texts && map.iter().any(|(_, value)| !is_collection(value)) {
+            return Some("has a value that is no list");
+        }
+        // Python takes more for an integer than is read here, but nothing with such a letter.
+        let is_wrong = |key: &Text| key.as_bytes().iter().any(u8::is_ascii_alphabetic);
+        let has_wrong_key = self.has_int_keys() && map.keys().any(is_wrong);
+        has_wrong_key.then_some("has a key that is no integer")
+    }
+}
+
+/// True for what Python can walk through, and for null.
+fn is_collection(value: &Value) -> bool {
+    matches!(value, Value::Null | Value::List(_) | Value::Map(_) | Value::Text(_))
 }
 
 /// The texts of a list.

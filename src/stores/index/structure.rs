@@ -147,6 +147,31 @@ impl IndexStruct {
             None => Err(bad(id, "__data__", "is missing")),
         }
     }
+
+    /// What keeps LlamaIndex from reading a record of a type that it has a class for; `None` if
+    /// nothing does, also where it makes something of a record that [`IndexStruct::from_value`]
+    /// does not.
+    pub(crate) fn fault(record: &Value) -> Option<String> {
+        let name = record.get("__type__").and_then(Value::as_text)?;
+        let kind = name.as_str().and_then(StructKind::from_name)?;
+        let read;
+        let data = match record.get("__data__") {
+            Some(Value::Text(text)) => match json::from_slice(text.as_bytes()) {
+                Ok(data) => {
+                    read = data;
+                    Some(&read)
+                }
+                Err(e) => return Some(format!("has __data__ that is no JSON: {e}")),
+            },
+            data => data,
+        };
+        let Some(map) = data.and_then(Value::as_map) else {
+            return Some("has __data__ that is no dictionary".to_owned());
+        };
+        let fault = |field: &Field| Some((field.name(), field.fault(map.get(field.name())?)?));
+        let (field, what) = kind.fields().iter().find_map(fault)?;
+        Some(format!("has a field {field} that {what}"))
+    }
 }
 
 impl Members for IndexStruct {
