@@ -44,7 +44,8 @@ impl QueryMode {
             "euclidean" => Ok(QueryMode::Euclidean),
             "svm" | "linear_regression" | "logistic_regression" => {
                 Err(StoreError::InvalidArgument(format!(
-                    "the query mode {name} is not offered; use default or mmr"
+                    "the query mode {name} is not offered; use default, mmr, dot_product or \
+                     euclidean"
                 )))
             }
             other => Err(StoreError::InvalidArgument(format!(
