@@ -1,5 +1,6 @@
 //! `siltstone import LLAMA_DIR --store DIR`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::bar::Bar;
@@ -34,7 +35,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let what = args.from.display();
-    let failed = |e: TransferError| Failure::of(&what, e.for_program());
+    let single = args.from.file_name().and_then(OsStr::to_str).filter(|_| args.from.is_file());
+    let failed = |e: TransferError| {
+        let words = e.for_program();
+        // A file that is imported alone is named by its path.
+        let rest = single.and_then(|name| words.strip_prefix(name)?.strip_prefix(": "));
+        Failure::of(&what, rest.unwrap_or(&words))
+    };
     let source = DirSource::new(&args.from);
     let options = ImportOptions::new().salvage(args.salvage).replace(args.replace);
     let options = options.names(args.names.names());

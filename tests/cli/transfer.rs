@@ -145,6 +145,9 @@ fn import_refuses_what_is_not_whole_and_salvages_it_when_asked() {
     assert!(line.contains("(byte ") && line.contains("nothing was imported"), "{line}");
     assert!(!dir.join("store").exists(), "no store was made");
 
+    let line = complains(dir, &["import", "llama/docstore.json", "--store", "store"], 2);
+    assert!(line.starts_with("siltstone: llama/docstore.json: Unterminated string"), "{line}");
+
     let output = siltstone(dir, &["import", "llama", "--store", "store", "--salvage", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
