@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bar::Bar;
 use super::failure::Failure;
 use super::file_names::NamesArgs;
-use super::output::{Output, bytes, count, object, plural};
+use super::output::{Output, bytes, count, object, one_line, plural};
 use super::{Outcome, StoreArg, open_whole, read_only};
 use crate::kv::{KvStore, LogKv, Value};
 use crate::transfer::{DirTarget, ExportReport, ExportedFile, Ignored, export, refuse_store};
@@ -75,18 +75,14 @@ fn in_words(report: &ExportReport, out: &mut Output) -> Result<(), Failure> {
     let files = plural(report.files.len() as u64, "file");
     out.line(&format!("exported {} into {files}", plural(records, "record")))?;
     for ExportedFile { name, records, len, .. } in &report.files {
-        out.line(&format!(
-            "{:>12}  {:>10}  {}",
-            count(*records),
-            bytes(*len),
-            name.escape_debug()
-        ))?;
+        let (records, len) = (count(*records), bytes(*len));
+        out.line(&format!("{records:>12}  {len:>10}  {}", one_line(name)))?;
     }
     for Ignored { name, why } in &report.left_out {
-        out.line(&format!("not exported: {}: {why}", name.escape_debug()))?;
+        out.line(&format!("not exported: {}: {}", one_line(name), one_line(why)))?;
     }
     for name in &report.removed {
-        out.line(&format!("removed: {}: of an earlier export", name.escape_debug()))?;
+        out.line(&format!("removed: {}: of an earlier export", one_line(name)))?;
     }
     for warning in &report.warnings {
         out.line(&format!("warning: {warning}"))?;

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::Write;
 
+use super::output::one_line;
+
 /// Why a verb failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -53,14 +55,6 @@ pub(super) fn warn(message: &str) {
 
 /// Writes one line, whatever the names in it hold.
 fn line(text: &str) {
-    let text: String = text
-        .chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = (!c.is_control()).then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect();
     // If standard error is closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", one_line(text));
 }

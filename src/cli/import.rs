@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::bar::Bar;
 use super::failure::{Failure, warn};
 use super::file_names::NamesArgs;
-use super::output::{Output, count, object, plural};
+use super::output::{Output, count, object, one_line, plural};
 use super::snapshots::keeping_all;
 use super::{Outcome, directory, open_whole};
 use crate::kv::{LogKv, Map, Value};
@@ -78,15 +78,15 @@ fn in_words(report: &ImportReport, out: &mut Output) -> Result<(), Failure> {
     let all = format!("imported {} of {}", plural(records, "record"), plural(files, "file"));
     out.line(&all)?;
     for FileReport { name, kind, records, .. } in &report.files {
-        out.line(&format!("{:>12}  {kind:<22} {}", count(*records), name.escape_debug()))?;
+        out.line(&format!("{:>12}  {kind:<22} {}", count(*records), one_line(name)))?;
     }
     for FileReport { name, left_out, .. } in &report.files {
         for line in lines(left_out) {
-            out.line(&format!("not imported: {}: {line}", name.escape_debug()))?;
+            out.line(&format!("not imported: {}: {line}", one_line(name)))?;
         }
     }
     for Ignored { name, why } in &report.ignored {
-        out.line(&format!("not imported: {}: {why}", name.escape_debug()))?;
+        out.line(&format!("not imported: {}: {why}", one_line(name)))?;
     }
     Ok(())
 }

@@ -91,6 +91,15 @@ pub(super) fn shown_key(key: &[u8]) -> String {
     }
 }
 
+/// Text for people, as it is but for what would end the line or steer the terminal.
+pub(super) fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// The field for a stored value: `value`, or, if it was not written by a key-value store, its
 /// bytes, escaped, as `value_bytes`.
 pub(super) fn value_field(bytes: &[u8]) -> (&'static str, Value) {

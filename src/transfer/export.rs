@@ -161,7 +161,7 @@ impl Export<'_> {
         for (namespace, store) in stores {
             let name = format!("{namespace}{NAMESPACE_SEPARATOR}{}", names.vector_store);
             if let Some(why) = self.target.refuses(&name) {
-                let why = format!("its file would be called \"{}\": {why}", name.escape_debug());
+                let why = format!("its file would be called \"{name}\": {why}");
                 left_out.push(Ignored { name: Space::Vectors(namespace).to_string(), why });
                 continue;
             }

@@ -193,6 +193,31 @@ fn a_directory_that_llamaindex_persisted_is_no_store() {
     ok(dir, &["list", "store"]);
 }
 
+/// Goal: a vector store that no file can be named after is told of in words without backslashes.
+#[test]
+fn what_is_not_exported_is_said_plainly() {
+    let dir = with_vectors_without_a_file();
+    let output = siltstone(dir.path(), &["export", "store", "out"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = "not exported: the vector store \"a/b\": its file would be called \
+                \"a/b__vector_store.json\": that is no name of a file\n";
+    assert!(said.contains(line), "{said}");
+}
+
+/// A directory with a store in it, `store`: a document, and a row in a vector store whose namespace
+/// makes no name of a file.
+fn with_vectors_without_a_file() -> TempDir {
+    let temp = with_llama();
+    let dir = temp.path();
+    ok(dir, &["import", "llama", "--store", "store"]);
+    let kv: std::sync::Arc<dyn KvStore> =
+        std::sync::Arc::new(LogKv::open(dir.join("store")).unwrap());
+    let mut node = siltstone::model::Node::text("n", "t");
+    node.embedding = Some(vec![1.0]);
+    siltstone::stores::VectorStore::with_namespace(kv, "a/b").add(&[node]).unwrap();
+    temp
+}
+
 /// Goal: an export in which one file would take another's place is refused, and makes nothing; an
 /// import with such names is, too.
 #[test]
