@@ -49,6 +49,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         });
         let answer = object([
             ("records", records.into()),
+            ("complete", report.is_whole().into()),
             ("files", to_json(&report)),
             ("left_out", left_out.collect::<Vec<_>>().into()),
             ("warnings", texts(&report.warnings)),
@@ -58,7 +59,7 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     } else {
         in_words(&report, out)?;
     }
-    Ok(Outcome::Yes)
+    Ok(if report.is_whole() { Outcome::Yes } else { Outcome::No })
 }
 
 /// True if the directory holds nothing, or is not there.

@@ -66,7 +66,8 @@ enum Verb {
     Ingest(ingest::Args),
     /// Put what LlamaIndex persisted into a store, all of it or nothing
     Import(import::Args),
-    /// Write a directory that LlamaIndex loads
+    /// Write a directory that LlamaIndex loads; exit code 1 if no file can be named after a vector
+    /// store, which is left out
     Export(export::Args),
     /// Print the value of a key; exit code 1 if it is absent
     Get(get::Args),

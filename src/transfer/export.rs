@@ -35,6 +35,15 @@ pub struct ExportReport {
     pub warnings: Vec<String>,
     /// Files of an earlier export that were removed: LlamaIndex would have read them.
     pub removed: Vec<String>,
+    /// How many vector stores are among what was left out, since no file can be named after them.
+    pub vector_stores_left_out: u64,
+}
+
+impl ExportReport {
+    /// True if each store that LlamaIndex has a file for was written.
+    pub fn is_whole(&self) -> bool {
+        self.vector_stores_left_out == 0
+    }
 }
 
 /// A file that was written.
@@ -163,6 +172,7 @@ impl Export<'_> {
             if let Some(why) = self.target.refuses(&name) {
                 let why = format!("its file would be called \"{name}\": {why}");
                 left_out.push(Ignored { name: Space::Vectors(namespace).to_string(), why });
+                self.report.vector_stores_left_out += 1;
                 continue;
             }
             self.report.warnings.extend(misread(&namespace, &name, &namespaces));

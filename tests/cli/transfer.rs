@@ -51,7 +51,7 @@ fn import_and_export_are_each_others_inverse() {
     ok(dir, &["import", "llama", "--store", "store", "--replace"]);
 
     let report = ok_json(dir, &["export", "store", "out", "--json"]);
-    assert_eq!(report["records"], 5);
+    assert_eq!((&report["records"], &report["complete"]), (&json!(5), &json!(true)));
     let parsed = |path: &str| -> Value {
         serde_json::from_slice(&fs::read(dir.join(path)).unwrap()).unwrap()
     };
@@ -193,7 +193,8 @@ fn a_directory_that_llamaindex_persisted_is_no_store() {
     ok(dir, &["list", "store"]);
 }
 
-/// Goal: a vector store that no file can be named after is told of in words without backslashes.
+/// Goal: a vector store that no file can be named after is told of in words without backslashes,
+/// and by the exit code; the rest is written.
 #[test]
 fn what_is_not_exported_is_said_plainly() {
     let dir = with_vectors_without_a_file();
@@ -202,6 +203,12 @@ fn what_is_not_exported_is_said_plainly() {
     let line = "not exported: the vector store \"a/b\": its file would be called \
                 \"a/b__vector_store.json\": that is no name of a file\n";
     assert!(said.contains(line), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    let args = ["export", "store", "out", "--force", "--json"];
+    let output = siltstone(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["complete"], &report["records"]), (&json!(false), &json!(5)));
 }
 
 /// A directory with a store in it, `store`: a document, and a row in a vector store whose namespace

@@ -84,6 +84,7 @@ fn namespaces_that_make_no_file_name_are_left_out() {
     let left: Vec<&str> = report.left_out.iter().map(|left| left.name.as_str()).collect();
     let vector_store = |namespace: &str| format!("the vector store \"{namespace}\"");
     assert_eq!(left, [vector_store("../up"), vector_store("a/b"), vector_store(&long)]);
+    assert_eq!((report.vector_stores_left_out, report.is_whole()), (3, false));
     assert!(report.left_out[0].why.ends_with("that is no name of a file"), "{report:?}");
     assert!(report.left_out[2].why.ends_with("that is too long for the name of a file"));
     assert_eq!(
