@@ -77,7 +77,8 @@ enum Verb {
     Chat(chat::Args),
     /// Print keys and values as JSON, one per line, in the order of the log
     Dump(dump::Args),
-    /// Print the rows of a vector store that are nearest to an embedding
+    /// Print the rows of a vector store that are nearest to an embedding; exit code 1 if it is not
+    /// there or has no rows
     Query(query::Args),
     /// Print what is reached from a node of the graph and of the property graph
     Graph(graph::Args),
