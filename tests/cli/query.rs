@@ -91,6 +91,7 @@ fn query_takes_filters_and_modes() {
     };
     assert_eq!(filtered("year>=2020 and lang==\"en\""), "n2");
     assert_eq!(filtered("not lang == 'en' or year < 2020"), "n1 n3");
+    assert_eq!(filtered("lang not in ['en']"), filtered("lang nin ['en']"));
     assert_eq!(filtered("year > 3000"), "");
     assert_eq!(filtered(""), "n1 n2 n3");
     let modes = ["mmr", "dot_product", "euclidean"].map(|mode| {

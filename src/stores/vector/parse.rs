@@ -7,6 +7,7 @@
 //! condition = key operator value | key "is_empty"
 //! key       = letters, digits, "_", "-", "." | string
 //! operator  = "==" | "=" | "!=" | ">=" | "<=" | ">" | "<" | the names of FilterOperator
+//!           | "not" "in"
 //! value     = number | string | null | "[" [value ("," value)*] "]"
 //! string    = "..." or '...', with \" \' \\ \n \t
 //! ```
@@ -180,11 +181,17 @@ impl<'a> Parser<'a> {
                     .ok_or_else(|| self.error("unknown operator"));
             }
         }
+        if self.word("not") {
+            let is_in = self.word("in");
+            return is_in
+                .then_some(FilterOperator::Nin)
+                .ok_or_else(|| self.error("expected \"in\" after \"not\""));
+        }
         let word = self.peek_word().to_ascii_lowercase();
         let Some(operator) = FilterOperator::from_name(&word) else {
             return Err(self.error(
-                "expected an operator: ==, !=, >, >=, <, <=, in, nin, any, all, \
-                                   contains, text_match, text_match_insensitive or is_empty",
+                "expected an operator: ==, !=, >, >=, <, <=, in, not in, nin, any, all, \
+                 contains, text_match, text_match_insensitive or is_empty",
             ));
         };
         self.at += word.len();
@@ -286,6 +293,14 @@ mod tests {
         assert_eq!(parse("a is_empty"), MetadataFilters::all([one("a", Op::IsEmpty, Value::Null)]));
         let numbers = Value::List(vec![Value::Float(1.0), Value::Float(2.5)]);
         assert_eq!(parse("n in [1, 2.5]"), MetadataFilters::all([one("n", Op::In, numbers)]));
+        let numbers = Value::List(vec![Value::Int(1), Value::Int(2)]);
+        let outside = MetadataFilters::all([one("n", Op::Nin, numbers.clone())]);
+        for text in ["n not in [1, 2]", "n NOT  In[1,2]", "n nin [1, 2]"] {
+            assert_eq!(parse(text), outside, "{text}");
+        }
+        let negated = MetadataFilters::none([one("n", Op::Nin, numbers.clone())]);
+        assert_eq!(parse("not n not in [1, 2]"), negated);
+        assert_eq!(parse("in not in [1, 2]"), MetadataFilters::all([one("in", Op::Nin, numbers)]));
         let wide = "x".repeat(3);
         assert_eq!(
             parse(&format!("orders == '{wide}' and nothing != null")).filters.len(),
@@ -307,6 +322,7 @@ mod tests {
             ("a in [1 2]", "character 9: expected \",\""),
             ("a in [1, 'x']", "character 6: the value of a metadata filter holds a string"),
             ("and", "character 4: expected an operator"),
+            ("a not [1]", "character 7: expected \"in\" after \"not\""),
             ("== 1", "character 1: expected a metadata key"),
         ];
         for (text, expected) in cases {
