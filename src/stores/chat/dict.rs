@@ -8,6 +8,9 @@ use crate::kv::{KvBatch, KvStore, Map, Text, Value, json};
 use crate::model::ChatMessage;
 use crate::stores::StoreError;
 
+/// The class of LlamaIndex's that a chat store is.
+const CLASS_NAME: &str = "SimpleChatStore";
+
 impl ChatStore {
     /// All conversations as LlamaIndex has them: `{"store": {key: [message]}, "class_name": ..}`.
     /// Holds everything in memory. `kv::json::Style::Utf8` gives the text that it persists.
@@ -24,7 +27,7 @@ impl ChatStore {
         }
         let mut dict = Map::with_capacity(2);
         dict.set("store", store);
-        dict.set("class_name", "SimpleChatStore");
+        dict.set("class_name", CLASS_NAME);
         Ok(dict.into())
     }
 
@@ -61,6 +64,45 @@ impl ChatStore {
             }
             Ok(())
         })
+    }
+
+    /// As [`ChatStore::load_dict`], of a dictionary that must say which chat store it holds, by its
+    /// `class_name`: LlamaIndex's `load_chat_store`, which knows `SimpleChatStore` only.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use siltstone::kv::{MemoryKv, json};
+    /// use siltstone::stores::ChatStore;
+    ///
+    /// let store = ChatStore::new(Arc::new(MemoryKv::new()));
+    /// let dict = br#"{"class_name": "SimpleChatStore",
+    ///     "store": {"alice": [{"role": "user", "content": "What is silt?"}]}}"#;
+    /// store.load_chat_store(&json::from_slice(dict)?)?;
+    /// assert_eq!(store.get_messages("alice")?.len(), 1);
+    /// let other = json::from_slice(br#"{"class_name": "RedisChatStore"}"#)?;
+    /// let refused = store.load_chat_store(&other).unwrap_err().to_string();
+    /// assert!(refused.ends_with("Invalid ChatStore name: RedisChatStore"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidArgument`] with LlamaIndex's words if there is no class name, or
+    /// another; else as [`ChatStore::load_dict`]. Nothing was changed.
+    pub fn load_chat_store(&self, dict: &Value) -> Result<(), StoreError> {
+        let map = dict.as_map().ok_or_else(|| bad("/", "is no dictionary"))?;
+        let what = match map.get("class_name") {
+            None | Some(Value::Null) => "ChatStore loading requires a class_name".to_owned(),
+            Some(Value::Text(name)) if *name == CLASS_NAME => return self.load_dict(dict),
+            Some(Value::Text(name)) => {
+                format!("Invalid ChatStore name: {}", name.to_string_lossy())
+            }
+            Some(other) => {
+                let shown = json::to_string(other, json::Style::Python);
+                format!("Invalid ChatStore name: {shown}")
+            }
+        };
+        Err(StoreError::InvalidArgument(what))
     }
 
     /// A conversation as LlamaIndex has it, the list of its messages; `None` if it is not there.

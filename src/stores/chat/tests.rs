@@ -242,6 +242,38 @@ fn a_failing_write_leaves_nothing_behind() {
     assert_eq!(queue.get_keys().expect("keys"), ["k"].map(Text::from));
 }
 
+/// Goal: a dictionary is loaded by the name of its class, with LlamaIndex's errors for others,
+/// which change nothing.
+#[test]
+fn a_chat_store_is_loaded_by_the_name_of_its_class() {
+    let store = ChatStore::new(Arc::new(MemoryKv::new()));
+    store.set_messages("k", &[message("m".to_owned())]).expect("set");
+    let kept = store.to_dict().expect("to_dict");
+    let other = ChatStore::new(Arc::new(MemoryKv::new()));
+    other.load_chat_store(&kept).expect("load");
+    assert_eq!(other.to_dict().expect("to_dict"), kept);
+    for (dict, error) in [
+        (r#"{"store": {}}"#, "ChatStore loading requires a class_name"),
+        (r#"{"class_name": null}"#, "ChatStore loading requires a class_name"),
+        (r#"{"class_name": "X", "store": {}}"#, "Invalid ChatStore name: X"),
+        (r#"{"class_name": ""}"#, "Invalid ChatStore name: "),
+        (r#"{"class_name": 5}"#, "Invalid ChatStore name: 5"),
+    ] {
+        let dict = json::from_slice(dict.as_bytes()).expect("JSON");
+        let failed = store.load_chat_store(&dict).expect_err("refused");
+        assert!(matches!(&failed, StoreError::InvalidArgument(what) if what == error), "{failed}");
+    }
+    for dict in ["[]", r#"{"class_name": "SimpleChatStore", "store": []}"#] {
+        let dict = json::from_slice(dict.as_bytes()).expect("JSON");
+        let failed = store.load_chat_store(&dict).expect_err("refused");
+        assert!(matches!(failed, StoreError::Dict { .. }), "{failed:?}");
+    }
+    assert_eq!(store.to_dict().expect("to_dict"), kept);
+    let empty = json::from_slice(br#"{"class_name": "SimpleChatStore"}"#).expect("JSON");
+    store.load_chat_store(&empty).expect("load");
+    assert!(store.get_keys().expect("keys").is_empty());
+}
+
 #[test]
 fn a_lost_message_is_an_error_with_its_place() {
     let kv = Arc::new(MemoryKv::new());
