@@ -158,6 +158,34 @@ fn values_written_before_it_was_configured_are_compressed_when_asked_for() {
     }
 }
 
+/// Goal: what is to be compressed is seen however the records of several collections take turns.
+#[test]
+fn values_that_take_turns_with_others_are_compressed_when_asked_for() {
+    for records in (3000..3400u64).step_by(25) {
+        for is_first in [true, false] {
+            let core = open(&MemVfs::new(), 300);
+            for i in 0..records {
+                let mut batch = WriteBatch::new();
+                let put = |batch: &mut WriteBatch, name: &str, value: &[u8]| {
+                    batch.put(name, &i.to_le_bytes(), value).unwrap();
+                };
+                if is_first {
+                    put(&mut batch, "t", &text(i, "soil").repeat(4));
+                }
+                put(&mut batch, "meta", b"m");
+                if !is_first {
+                    put(&mut batch, "t", &text(i, "soil").repeat(4));
+                }
+                core.write(&mut batch, Durability::Buffered).unwrap();
+            }
+            core.compact_all().unwrap();
+            configure(&core, Compression::Lz4);
+            let report = core.compact_all().unwrap();
+            assert!(report.bytes_out * 2 < report.bytes_in, "{records} {is_first}: {report:?}");
+        }
+    }
+}
+
 #[test]
 fn values_keep_their_expiry_and_a_missing_dictionary_is_named() {
     let vfs = MemVfs::new();
