@@ -236,8 +236,8 @@ fn places_of_other_stores_are_refused() {
 }
 
 /// Goal: what comes back from the backup of a snapshot is what the snapshot holds, and the store is
-/// as it was. Method: to a new place and to one with an earlier backup, after overwrites, deletes
-/// and a compaction that moved what the snapshot needs.
+/// as it was; a place with a backup of the store is left as it is. Method: to new places, after
+/// overwrites, deletes and a compaction that moved what the snapshot needs.
 #[test]
 fn a_snapshot_goes_to_an_object_store() {
     let temp = tempfile::tempdir().unwrap();
@@ -248,7 +248,8 @@ fn a_snapshot_goes_to_an_object_store() {
     ];
     let db = open(&store);
     write(&db, 0..3000, 200);
-    places[0].backup(&db, BackupOptions::new()).unwrap();
+    let used = Remote::open(&url(&temp.path().join("used"))).unwrap();
+    let earlier = used.backup(&db, BackupOptions::new()).unwrap();
     let snapshot = db.persist().unwrap();
     let then = contents(&store);
     write(&db, 1000..4000, 100);
@@ -272,6 +273,11 @@ fn a_snapshot_goes_to_an_object_store() {
         let refused = remote.backup(&db, BackupOptions::new()).unwrap_err();
         assert!(matches!(refused, RemoteError::Diverged { .. }), "{refused}");
     }
+    let refused = used.backup_snapshot(&db, snapshot.id, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, RemoteError::NotEmpty { .. }), "{refused}");
+    let restored = used.restore(temp.path().join("earlier"), BackupOptions::new()).unwrap();
+    assert_eq!(restored.seqno, earlier.seqno);
+    used.backup(&db, BackupOptions::new()).unwrap();
     assert_eq!(fs::read_dir(&store).unwrap().count(), files, "nothing is left beside the store");
     assert!(contents(&store) == now);
     assert!(db.check().unwrap().is_ok());
@@ -310,6 +316,31 @@ fn a_verified_backup_is_read_again() {
     fs::write(&object, &whole[1..]).unwrap();
     remote.backup(&db, BackupOptions::new()).unwrap();
     assert!(fs::read(&object).unwrap() == whole);
+}
+
+/// Goal: a list of segments that is damaged at the place is written again by a backup that is
+/// verified, if the place holds segments of this store; any other is refused.
+#[test]
+fn a_damaged_list_of_segments_is_written_again() {
+    let (temp, db, remote) = store_and_place(2000);
+    let first = remote.backup(&db, BackupOptions::new()).unwrap();
+    let catalog = temp.path().join("objects/BACKUP");
+    let mut bytes = fs::read(&catalog).unwrap();
+    bytes[100] ^= 4;
+    fs::write(&catalog, &bytes).unwrap();
+    let verified = || BackupOptions::new().verify(true);
+    let refused = remote.backup(&db, BackupOptions::new()).unwrap_err();
+    assert!(matches!(refused, RemoteError::Damaged { .. }), "{refused}");
+    let other = open(&temp.path().join("other"));
+    write(&other, 0..500, 100);
+    let refused = remote.backup(&other, verified()).unwrap_err();
+    assert!(matches!(refused, RemoteError::Damaged { .. }), "{refused}");
+    assert_eq!(fs::read(&catalog).unwrap(), bytes);
+    let healed = remote.backup(&db, verified()).unwrap();
+    assert_eq!((healed.segments_copied, healed.segments_kept), (0, first.segments_copied));
+    let dir = temp.path().join("restored");
+    remote.restore(&dir, BackupOptions::new()).unwrap();
+    assert!(contents(&dir) == contents(&temp.path().join("store")));
 }
 
 /// Goal: a backup that is verified has no damage of the store in it: while there is some it is

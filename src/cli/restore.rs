@@ -47,6 +47,7 @@ fn in_backup(error: BackupError) -> Failure {
             dir.display(),
             store.display()
         )),
+        BackupError::Io(e) => Failure::new(format!("cannot restore, there is no store yet: {e}")),
         error => error.into(),
     }
 }

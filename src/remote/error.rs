@@ -41,7 +41,8 @@ pub enum RemoteError {
         /// What shows it.
         what: String,
     },
-    /// The place holds no backup, and something else. Nothing was changed: choose another place.
+    /// The place holds no backup, and something else; or a backup, where that of a snapshot was to
+    /// go. Nothing was changed: choose another place.
     NotEmpty {
         /// An object that is there, or the beginning of the names of some.
         object: String,
@@ -104,8 +105,8 @@ impl fmt::Display for RemoteError {
             ),
             RemoteError::NotEmpty { object } => write!(
                 f,
-                "the place holds no backup and is not empty ({object} is there); nothing was \
-                 changed, choose another one"
+                "the place is not empty ({object} is there), and this backup needs one of its own; \
+                 nothing was changed, choose another one"
             ),
             RemoteError::Url { url, what } => write!(f, "cannot use {url}: {what}"),
             RemoteError::Runtime { source } => write!(f, "cannot start a thread: {source}"),

@@ -157,8 +157,8 @@ impl Remote {
     /// state of that snapshot. The sequence number in the report is the snapshot's. Needs memory
     /// for the end of the log and for what was changed since the snapshot.
     ///
-    /// The place must be new, or hold an earlier backup made by [`Remote::backup`]; what this
-    /// leaves there goes its own way, and is no place for another backup of the store.
+    /// The place must be new: each snapshot's backup has one of its own, and what this leaves there
+    /// goes its own way, and is no place for another backup of the store.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Remote {
             db.refuse_within(dir)?;
         }
         let staged = db.stage_snapshot(id)?;
-        let mut report = self.run(|| upload::upload(self, &staged.frozen, &options))?;
+        let mut report = self.run(|| upload::upload_first(self, &staged.frozen, &options))?;
         report.seqno = staged.seqno;
         Ok(report)
     }

@@ -15,14 +15,37 @@ use crate::engine::{BackupOptions, BackupProgress, BackupReport, Frozen, FrozenS
 /// Requests under way at once.
 const REQUESTS_MAX: usize = 4;
 
+/// As [`upload`], into a place where no backup is: one of a snapshot has a place of its own.
+pub(super) async fn upload_first(
+    remote: &Remote,
+    frozen: &Frozen,
+    options: &BackupOptions,
+) -> Result<BackupReport, RemoteError> {
+    match find_catalog(remote).await? {
+        None => upload(remote, frozen, options).await,
+        Some(_) => Err(RemoteError::NotEmpty { object: remote.catalog_path().to_string() }),
+    }
+}
+
 /// Uploads what is missing, then the catalog; removes what only the earlier backup had.
 pub(super) async fn upload(
     remote: &Remote,
     frozen: &Frozen,
     options: &BackupOptions,
 ) -> Result<BackupReport, RemoteError> {
-    let old = find_catalog(remote).await?;
     let there = list(remote).await?;
+    let old = match find_catalog(remote).await {
+        // Its checksum is wrong. The place is this store's if it holds one of its segments.
+        Err(RemoteError::Damaged { .. })
+            if options.is_verified() && has_one(&there, &frozen.segments)? =>
+        {
+            let path = remote.catalog_path();
+            let removed = remote.store.delete(&path).await;
+            removed.map_err(RemoteError::of("remove", &path))?;
+            None
+        }
+        old => old?,
+    };
     match &old {
         Some(old) => check_catalog(old, frozen)?,
         None => check_empty(remote).await?,
@@ -69,6 +92,19 @@ pub(super) async fn upload(
         verify(remote, &catalog, &frozen.segments, options, &mut report).await?;
     }
     Ok(report)
+}
+
+/// True if one of the `segments` is among the objects that are `there`.
+fn has_one(there: &HashMap<String, u64>, segments: &[FrozenSegment]) -> Result<bool, RemoteError> {
+    for segment in segments {
+        let id = format!("{:016}-", segment.id());
+        if there.keys().any(|name| name.starts_with(&id))
+            && there.contains_key(&identify(segment, None, true)?.object_name())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The catalog of the backup that is there, if there is one.
@@ -146,6 +182,8 @@ fn identify(
     let marks = segment.marks()?.map(|bytes| xxh3_128(&bytes));
     let old = old.and_then(|old| old.find(id));
     let differs = || {
+        // Or the one here is not what it was.
+        segment.verify()?;
         let what = format!("segment {id} is another one there");
         Err(RemoteError::Diverged { what })
     };

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::engine::error::{Corruption, OpenError, ReadError, SnapshotError};
+use crate::format::manifest::FILE_NAME;
 use crate::vfs::IoError;
 
 /// Why a backup failed. The store is as it was, and goes on. The target holds what it held before,
@@ -110,10 +111,20 @@ impl fmt::Display for BackupError {
                  snapshot has one of its own",
                 dir.display()
             ),
+            BackupError::Target(OpenError::Corrupt(e)) if is_manifest(e) => write!(
+                f,
+                "the target of the backup: {e}; nothing was changed: if this is a backup of the \
+                 store, remove that file, and the next backup writes it again"
+            ),
             BackupError::Target(e) => write!(f, "the target of the backup: {e}"),
             BackupError::Snapshot(e) => write!(f, "backup of a snapshot: {e}"),
         }
     }
+}
+
+/// True if the damage is in the list of segments, which is made anew by each backup.
+fn is_manifest(place: &Corruption) -> bool {
+    place.file.file_name().is_some_and(|name| name == FILE_NAME)
 }
 
 impl Error for BackupError {

@@ -244,7 +244,11 @@ impl Core {
     }
 
     /// Reads everything in the store in `dir`.
-    fn verify_backup(&self, dir: &Path, options: &BackupOptions) -> Result<(), BackupError> {
+    pub(super) fn verify_backup(
+        &self,
+        dir: &Path,
+        options: &BackupOptions,
+    ) -> Result<(), BackupError> {
         let report = self.open_backup(dir)?.check(CheckOptions::new().progress(|done| {
             let CheckProgress { bytes: bytes_done, total_bytes: bytes_total, .. } = done;
             options.tell(&BackupProgress { bytes_done, bytes_total, is_verifying: true });

@@ -103,9 +103,15 @@ impl Core {
         let frozen = self.freeze()?;
         drop(none_is_dropped);
         let origin = Origin::new(&info, &frozen);
-        let report = match origin::find(&target, &frozen, &origin)? {
-            Some(report) => report,
-            None => self.backup_frozen(target, &frozen, options, true)?,
+        let report = match origin::find(&target, &frozen, &origin) {
+            Ok(Some(report)) => report,
+            Ok(None) => self.backup_frozen(target, &frozen, options, true)?,
+            Err(BackupError::Taken { dir, what }) => {
+                // What is damaged there looks like another one.
+                self.verify_backup(&dir, &BackupOptions::new())?;
+                return Err(BackupError::Taken { dir, what });
+            }
+            Err(e) => return Err(e),
         };
         Ok(Begun { report, frozen, origin })
     }

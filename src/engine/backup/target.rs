@@ -141,7 +141,11 @@ impl<'a> Target<'a> {
                 (Some(there), Some(here)) if there == here => {
                     // The same extent: it is another segment, or a damaged one.
                     match found {
-                        Some(found) if self.is_whole(&found, new.id(), &here)? => Err(differs()),
+                        Some(found) if self.is_whole(&found, new.id(), &here)? => {
+                            // Or the one here is not what it was.
+                            new.verify()?;
+                            Err(differs())
+                        }
                         _ => Ok(Action::Link),
                     }
                 }
