@@ -73,15 +73,9 @@ fn check(db: &Db, rate: Option<u64>) -> Result<CheckReport, Failure> {
 fn damaged(dir: &Path, refused: Option<Defect>) -> CheckReport {
     let found = repair(dir, &with_bar(RepairOptions::new().dry_run(true)));
     let mut defects = found.map(|report| report.damage).unwrap_or_default();
-    if let Some(refused) = refused {
-        // One may name the directory as it was given, the other as it is.
-        let file = refused.file.file_name();
-        let is_it = |d: &Defect| d.file.file_name() == file && d.offset == refused.offset;
-        match defects.iter().position(is_it) {
-            // The repair may know of more: which record it is.
-            Some(at) => defects.rotate_left(at),
-            None => defects.insert(0, refused),
-        }
+    // The repair looks at everything, and knows more of each place than the open that gave up.
+    if defects.is_empty() {
+        defects.extend(refused);
     }
     CheckReport { defect_count: defects.len() as u64, defects, ..CheckReport::default() }
 }

@@ -61,6 +61,23 @@ fn check_of_a_refused_store_names_each_place_once() {
     };
     assert_eq!(places("store"), 1);
     assert_eq!(places(dir.join("store").to_str().unwrap()), 1);
+    fs::write(&segment, &whole).unwrap();
+    let manifest = dir.join("store/MANIFEST");
+    let listed = fs::read(&manifest).unwrap();
+    for at in [70, listed.len() - 40] {
+        let mut bytes = listed.clone();
+        bytes[at] ^= 4;
+        fs::write(&manifest, bytes).unwrap();
+        assert_eq!(places("store"), 1, "byte {at}");
+    }
+    fs::write(&manifest, listed).unwrap();
+    let mut bytes = whole.clone();
+    bytes[71] ^= 4;
+    fs::write(&segment, bytes).unwrap();
+    assert_eq!(places("store"), 1);
+    let mut bytes = whole.clone();
+    bytes[20] ^= 1;
+    fs::write(&segment, bytes).unwrap();
     let said = complains(dir, &["get", "store", "docstore/data", "a"], 2);
     assert!(said.contains("nothing was changed: `siltstone repair --dry-run` says"), "{said}");
 

@@ -130,7 +130,7 @@ impl Case {
             Case::DamagedHints => "damaged hints",
             Case::DamagedSealed => "damaged sealed segment",
             Case::DamagedHeader => "damaged segment header",
-            Case::ForeignSegment => "segment of another store",
+            Case::ForeignSegment => "misplaced segment",
             Case::EpochAhead => "frame of a later open",
             Case::MissingSegment => "missing segment",
             Case::DeadSegment => "removed segment",

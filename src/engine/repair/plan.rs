@@ -19,7 +19,7 @@ use super::report::{
 use super::survey::{Condition, Found, Survey, load_hints, next_of, read_file};
 use crate::format::hint::{Hint, hash_seed};
 use crate::format::manifest::{FILE_NAME, SegmentState, State};
-use crate::format::record::{Kind, Record};
+use crate::format::record::{FRAME_HEADER_LEN, Kind, Record};
 use crate::format::salvage::{Mend, Piece};
 use crate::format::segment::{SegmentHeader, SegmentKind, StoreId, file_name};
 use crate::limits::{COLLECTIONS_MAX, SYSTEM_COLLECTION};
@@ -177,7 +177,9 @@ fn give_up_tail(
         }
     }
     if let Some(defect) = refused {
-        let is_known = |d: &Defect| d.file == defect.file && d.offset == defect.offset;
+        // The open names the frame, where more may be known of what is wrong in its header.
+        let header = defect.offset..defect.offset.saturating_add(FRAME_HEADER_LEN as u64);
+        let is_known = |d: &Defect| d.file == defect.file && header.contains(&d.offset);
         let known = survey.segments.iter().flat_map(|found| &found.damage).any(is_known);
         if !known {
             report.damage.push(defect);

@@ -348,7 +348,10 @@ impl fmt::Display for LostRecord {
         }
         write!(f, ", {} at byte {}", self.file.display(), self.offset)?;
         match self.after {
-            After::Same => write!(f, "; the key was written again later, nothing is missing"),
+            After::Same => write!(
+                f,
+                "; the key was written again later, so it is missing from snapshots of before only"
+            ),
             After::Absent => write!(f, "; the key is not there now"),
             After::Older(seqno) => {
                 write!(f, "; the key has the value of sequence number {seqno} now")

@@ -111,8 +111,13 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
         None => FoundManifest { state: State::new(), ..FoundManifest::default() },
     };
     let mut manifest_damage = Vec::new();
+    let mut notes = Vec::new();
     if bytes.is_none() {
-        let what = "there are segments, but no manifest".to_owned();
+        let note = "without a manifest nobody knows whether whole segments are missing";
+        notes.push(note.to_owned());
+        let what = "there are segments, but no manifest: it was lost, or a \
+                    first backup or restore was cut off, and is to be made again"
+            .to_owned();
         manifest_damage.push(Corruption { file: path, offset: 0, what }.into());
     } else if !found.is_torn || found.is_mended {
         let defect = |(offset, what): &(u64, String)| {
@@ -137,7 +142,7 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
             strays: Vec::new(),
             leftovers: Vec::new(),
             next_id: 1,
-            notes: Vec::new(),
+            notes,
             earlier_reports: Vec::new(),
         },
     };
