@@ -318,12 +318,25 @@ fn a_verified_backup_is_read_again() {
     assert!(fs::read(&object).unwrap() == whole);
 }
 
-/// Goal: a list of segments that is damaged at the place is written again by a backup that is
-/// verified, if the place holds segments of this store; any other is refused.
+/// Goal: what a killed upload has left is removed; a list of segments that is damaged at the place
+/// is written again by a backup that is verified, if the place holds segments of this store, and
+/// refused else.
 #[test]
 fn a_damaged_list_of_segments_is_written_again() {
     let (temp, db, remote) = store_and_place(2000);
     let first = remote.backup(&db, BackupOptions::new()).unwrap();
+    // What a killed upload leaves; and what is none of ours.
+    let object = objects(&temp.path().join("objects")).remove(0);
+    let beside = |end: &str| {
+        let name = object.file_name().unwrap().to_str().unwrap().to_owned();
+        object.with_file_name(name + end)
+    };
+    let (staged, others) = (beside("#1"), beside("#x"));
+    for path in [&staged, &others] {
+        fs::write(path, b"half").unwrap();
+    }
+    assert_eq!(remote.backup(&db, BackupOptions::new()).unwrap().files_removed, 1);
+    assert!(!staged.exists() && others.exists());
     let catalog = temp.path().join("objects/BACKUP");
     let mut bytes = fs::read(&catalog).unwrap();
     bytes[100] ^= 4;

@@ -177,6 +177,9 @@ fn list(db: &Db, out: &mut Output) -> Result<Outcome, Failure> {
 }
 
 fn create(dir: &Path, name: Option<&str>, out: &mut Output) -> Result<Outcome, Failure> {
+    if name.is_some_and(|name| name.parse::<u64>().is_ok()) {
+        return Err(Failure::new("a name that is a number would be taken for that of a snapshot"));
+    }
     let db = open(dir)?;
     let info = db.persist_with(persist_options(name))?;
     db.close()?;

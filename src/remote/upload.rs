@@ -11,6 +11,8 @@ use super::catalog::{Catalog, Entry, is_object_name};
 use super::verify::verify;
 use super::{PART_LEN, Remote, RemoteError};
 use crate::engine::{BackupOptions, BackupProgress, BackupReport, Frozen, FrozenSegment};
+use crate::vfs::Vfs;
+use crate::vfs::os::OsVfs;
 
 /// Requests under way at once.
 const REQUESTS_MAX: usize = 4;
@@ -35,21 +37,23 @@ pub(super) async fn upload(
 ) -> Result<BackupReport, RemoteError> {
     let there = list(remote).await?;
     let old = match find_catalog(remote).await {
-        // Its checksum is wrong. The place is this store's if it holds one of its segments.
+        // The place is this store's all the same, if it holds one of its segments.
         Err(RemoteError::Damaged { .. })
             if options.is_verified() && has_one(&there, &frozen.segments)? =>
         {
-            let path = remote.catalog_path();
-            let removed = remote.store.delete(&path).await;
-            removed.map_err(RemoteError::of("remove", &path))?;
             None
         }
-        old => old?,
+        old => match old? {
+            Some(old) => {
+                check_catalog(&old, frozen)?;
+                Some(old)
+            }
+            None => {
+                check_empty(remote).await?;
+                None
+            }
+        },
     };
-    match &old {
-        Some(old) => check_catalog(old, frozen)?,
-        None => check_empty(remote).await?,
-    }
     let bytes_total = frozen.segments.iter().map(|s| s.len).sum();
     let mut progress = BackupProgress { bytes_total, ..BackupProgress::default() };
     let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };
@@ -88,10 +92,27 @@ pub(super) async fn upload(
         // What cannot be removed is removed by the next backup.
         report.files_removed += u64::from(remote.store.delete(&path).await.is_ok());
     }
+    report.files_removed += remove_staged(remote);
     if options.is_verified() {
         verify(remote, &catalog, &frozen.segments, options, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Removes what uploads into a directory have left that were killed: files that the object store
+/// writes beside an object, with a `#` and a number behind its name, and lists to nobody.
+fn remove_staged(remote: &Remote) -> u64 {
+    let Some(dir) = &remote.dir else { return 0 };
+    let segments = dir.join("segments");
+    let is_staged = |name: &&String| {
+        let parts = name.rsplit_once('#');
+        parts
+            .is_some_and(|(object, number)| is_object_name(object) && number.parse::<u64>().is_ok())
+    };
+    // What cannot be removed is removed by the next backup.
+    let names = OsVfs.list(&segments).unwrap_or_default();
+    let removed = names.iter().filter(is_staged).map(|name| OsVfs.remove(&segments.join(name)));
+    removed.filter(Result::is_ok).count() as u64
 }
 
 /// True if one of the `segments` is among the objects that are `there`.

@@ -127,6 +127,8 @@ fn snapshots_have_no_empty_name() {
     assert!(refused.to_string().contains("nothing was written: the name of a snapshot is empty"));
     assert!(db.snapshots().is_empty());
     db.close().unwrap();
+    let said = complains(dir, &["snapshots", "create", "store", "--name", "7"], 2);
+    assert!(said.contains("a name that is a number"), "{said}");
     let said = complains(dir, &["snapshots", "create", "store", "--name", ""], 2);
     assert!(said.contains("--name"), "{said}");
     assert_eq!(ok(dir, &["snapshots", "list", "store"]), "");
