@@ -66,6 +66,7 @@ mod report;
 mod space;
 mod vectors;
 
+#[cfg(feature = "cli")]
 pub(crate) use dir::refuse_store;
 pub use dir::{DirSource, DirTarget};
 pub use error::{Left, TransferError};
