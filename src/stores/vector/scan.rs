@@ -202,9 +202,8 @@ const BATCH_BLOCKS: usize = 4;
 /// Rows that are asked of the memory before they are compared, at most...
 const AHEAD_ROWS: usize = 40;
 
-/// ... and about as many bytes of them. More than the first cache holds: rows that do not follow
-/// each other cost the memory's latency, and the second cache is near enough.
-const AHEAD_BYTES: usize = 60 << 10;
+/// ... and about as many bytes of them.
+const AHEAD_BYTES: usize = 20 << 10;
 
 /// Some blocks and the rows of them that are wanted: reading ahead goes on from one to the next.
 #[derive(Default)]
