@@ -324,6 +324,9 @@ fn a_verified_backup_is_read_again() {
 #[test]
 fn a_damaged_list_of_segments_is_written_again() {
     let (temp, db, remote) = store_and_place(2000);
+    let early = temp.path().join("early");
+    db.backup_to(&early, BackupOptions::new().hard_links(false)).unwrap();
+    write(&db, 0..100, 200);
     let first = remote.backup(&db, BackupOptions::new()).unwrap();
     // What a killed upload leaves; and what is none of ours.
     let object = objects(&temp.path().join("objects")).remove(0);
@@ -349,6 +352,11 @@ fn a_damaged_list_of_segments_is_written_again() {
     let refused = remote.backup(&other, verified()).unwrap_err();
     assert!(matches!(refused, RemoteError::Damaged { .. }), "{refused}");
     assert_eq!(fs::read(&catalog).unwrap(), bytes);
+    // Nor does a state that is earlier than what is there take its place.
+    let place = objects(&temp.path().join("objects"));
+    let refused = remote.backup(&open(&early), verified()).unwrap_err();
+    assert!(matches!(refused, RemoteError::Damaged { .. }), "{refused}");
+    assert_eq!(objects(&temp.path().join("objects")), place);
     let healed = remote.backup(&db, verified()).unwrap();
     assert_eq!((healed.segments_copied, healed.segments_kept), (0, first.segments_copied));
     let dir = temp.path().join("restored");

@@ -37,9 +37,10 @@ pub(super) async fn upload(
 ) -> Result<BackupReport, RemoteError> {
     let there = list(remote).await?;
     let old = match find_catalog(remote).await {
-        // The place is this store's all the same, if it holds one of its segments.
+        // The place is this store's all the same, if it holds one of its segments, and none of a
+        // later state.
         Err(RemoteError::Damaged { .. })
-            if options.is_verified() && has_one(&there, &frozen.segments)? =>
+            if options.is_verified() && !has_later(&there, frozen) && has_one(&there, frozen)? =>
         {
             None
         }
@@ -115,13 +116,22 @@ fn remove_staged(remote: &Remote) -> u64 {
     removed.filter(Result::is_ok).count() as u64
 }
 
-/// True if one of the `segments` is among the objects that are `there`.
-fn has_one(there: &HashMap<String, u64>, segments: &[FrozenSegment]) -> Result<bool, RemoteError> {
-    for segment in segments {
-        let id = format!("{:016}-", segment.id());
-        if there.keys().any(|name| name.starts_with(&id))
-            && there.contains_key(&identify(segment, None, true)?.object_name())
-        {
+/// True if one of the objects that are `there` is a segment that this store has not made, or has
+/// not written so far yet.
+fn has_later(there: &HashMap<String, u64>, frozen: &Frozen) -> bool {
+    there.iter().any(|(name, len)| {
+        let id = name.split_once('-').and_then(|(id, _)| id.parse::<u64>().ok());
+        id.is_none_or(|id| {
+            let here = frozen.segments.iter().find(|s| s.id() == id);
+            id >= frozen.first_reserved_id() || here.is_some_and(|s| s.len < *len)
+        })
+    })
+}
+
+/// True if one of the segments is among the objects that are `there`.
+fn has_one(there: &HashMap<String, u64>, frozen: &Frozen) -> Result<bool, RemoteError> {
+    for segment in &frozen.segments {
+        if there.contains_key(&identify(segment, None, true)?.object_name()) {
             return Ok(true);
         }
     }

@@ -29,10 +29,7 @@ pub(super) async fn verify(
             Err(RemoteError::Damaged { .. }) => {
                 put(remote, &entry.object_name(), segment, entry).await?;
                 compare(remote, entry).await?;
-                report.segments_healed += 1;
-                report.bytes_healed += entry.len;
-                report.segments_kept = report.segments_kept.saturating_sub(1);
-                report.bytes_kept = report.bytes_kept.saturating_sub(entry.len);
+                report.heal(entry.len);
             }
             compared => compared?,
         }

@@ -56,10 +56,7 @@ impl Target<'_> {
             }
             copy(self.vfs, segment, &self.dir.join(file_name(segment.id())), &mut |_| {})?;
             is_healed = true;
-            report.segments_healed += 1;
-            report.bytes_healed += segment.len;
-            report.segments_kept = report.segments_kept.saturating_sub(1);
-            report.bytes_kept = report.bytes_kept.saturating_sub(segment.len);
+            report.heal(segment.len);
         }
         self.vfs.sync_dir(self.dir).map_err(|e| IoError::new("sync directory", self.dir, e))?;
         Ok(is_healed)

@@ -129,6 +129,16 @@ pub struct BackupReport {
     pub already_there: bool,
 }
 
+impl BackupReport {
+    /// Counts a segment of `len` bytes as healed that was counted as kept.
+    pub(crate) fn heal(&mut self, len: u64) {
+        self.segments_healed += 1;
+        self.bytes_healed += len;
+        self.segments_kept = self.segments_kept.saturating_sub(1);
+        self.bytes_kept = self.bytes_kept.saturating_sub(len);
+    }
+}
+
 impl BackupOptions {
     /// Options with their defaults.
     pub fn new() -> Self {
