@@ -7,7 +7,7 @@
 //! decide the rest.
 
 /// The least number of sums that are kept at once.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// True if single precision holds `float` bit for bit.
 pub(super) fn is_single(float: f64) -> bool {
@@ -37,9 +37,9 @@ pub(super) fn relative_error(n: usize) -> f32 {
     roundings as f32 * (f32::EPSILON / 2.0) * 1.5
 }
 
-/// Adds up, for each pair of floats, what `term` makes of it, in `WIDE` sums. `row` has `SIZE`
-/// bytes for each float of `query`, of which `read` makes a float. Requires: `WIDE` is a multiple
-/// of [`LANES`], and `read` makes 0 of zeros.
+/// Adds up, for each pair of floats, what `term` makes of it, in `WIDE` times [`LANES`] sums. `row`
+/// has `SIZE` bytes for each float of `query`, of which `read` makes floats. Requires: `read` makes
+/// 0 of zeros.
 ///
 /// The sums are touched by whole arrays only, so that they stay in vector registers: one index
 /// that is not known beforehand would put them into memory, at a quarter of the speed.
@@ -47,51 +47,51 @@ pub(super) fn relative_error(n: usize) -> f32 {
 pub(super) fn sum_of<const WIDE: usize, const SIZE: usize>(
     row: &[u8],
     query: &[f32],
-    read: impl Fn([u8; SIZE]) -> f32 + Copy,
-    term: impl Fn(f32, f32) -> f32 + Copy,
+    read: impl Fn(&[[u8; SIZE]; LANES]) -> [f32; LANES],
+    term: impl Fn(f32, f32) -> f32,
 ) -> f32 {
     let row = row.as_chunks::<SIZE>().0;
     // What a row may be filled up with is left out.
     let row = row.get(..query.len()).unwrap_or(row);
-    let mut wide = [0f32; WIDE];
-    let ((rows, row), (queries, query)) = (row.as_chunks::<WIDE>(), query.as_chunks::<WIDE>());
-    for (row, query) in rows.iter().zip(queries) {
-        add(&mut wide, row, query, read, term);
-    }
-    let mut sums = [0f32; LANES];
-    for part in wide.as_chunks::<LANES>().0 {
-        sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
-    }
+    let add = |sums: &mut [f32; LANES], row: &[[u8; SIZE]; LANES], query: &[f32; LANES]| {
+        for ((sum, float), query) in sums.iter_mut().zip(read(row)).zip(query) {
+            *sum += term(float, *query);
+        }
+    };
     let ((rows, row), (queries, query)) = (row.as_chunks::<LANES>(), query.as_chunks::<LANES>());
+    let (wide_rows, rows) = rows.as_chunks::<WIDE>();
+    let (wide_queries, queries) = queries.as_chunks::<WIDE>();
+    let mut wide = [[0f32; LANES]; WIDE];
+    for (rows, queries) in wide_rows.iter().zip(wide_queries) {
+        for ((sums, row), query) in wide.iter_mut().zip(rows).zip(queries) {
+            add(sums, row, query);
+        }
+    }
+    let mut sums = wide.into_iter().fold([0f32; LANES], plus);
     for (row, query) in rows.iter().zip(queries) {
-        add(&mut sums, row, query, read, term);
+        add(&mut sums, row, query);
     }
     if !query.is_empty() {
         // Two zeros count nothing, whatever `term` is.
         let (mut last_row, mut last_query) = ([[0; SIZE]; LANES], [0.0; LANES]);
         last_row.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
         last_query.iter_mut().zip(query).for_each(|(to, from)| *to = *from);
-        add(&mut sums, &last_row, &last_query, read, term);
+        add(&mut sums, &last_row, &last_query);
     }
-    let mut four = [0f32; 4];
-    for part in sums.as_chunks::<4>().0 {
-        four.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
-    }
-    let [a, b, c, d] = four;
+    let [a, b, c, d] = sums.as_chunks::<4>().0.iter().copied().fold([0f32; 4], plus);
     (a + c) + (b + d)
 }
 
+/// What bytes of a row are in single precision.
 #[inline(always)]
-fn add<const N: usize, const SIZE: usize>(
-    sums: &mut [f32; N],
-    row: &[[u8; SIZE]; N],
-    query: &[f32; N],
-    read: impl Fn([u8; SIZE]) -> f32,
-    term: impl Fn(f32, f32) -> f32,
-) {
-    for ((sum, row), query) in sums.iter_mut().zip(row).zip(query) {
-        *sum += term(read(*row), *query);
-    }
+pub(super) fn singles(row: &[[u8; 4]; LANES]) -> [f32; LANES] {
+    row.map(f32::from_le_bytes)
+}
+
+#[inline(always)]
+fn plus<const N: usize>(mut sums: [f32; N], others: [f32; N]) -> [f32; N] {
+    sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+    sums
 }
 
 /// How similar two embeddings are.
@@ -126,7 +126,7 @@ impl Measure {
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests {
-    use super::super::simd::{dot, squared_distance};
+    use super::super::simd::{dot, half_dot, half_squared_distance, squared_distance};
     use super::*;
     use crate::testing::Rng;
 
@@ -172,6 +172,20 @@ mod tests {
         }
     }
 
+    /// The processor's own conversion and ours.
+    #[test]
+    fn every_half_counts_as_what_it_stands_for() {
+        let infinity = 0x7c00;
+        for bits in (0..0x8000u16).filter(|bits| *bits < infinity) {
+            for half in [bits, bits | 0x8000].map(u16::to_le_bytes) {
+                let value = super::super::half::finite(half);
+                assert_eq!(half_dot(&half, &[1.0]), value, "{bits:#x}");
+                assert_eq!(half_dot(&half.repeat(80), &[1.0; 80]), value * 80.0, "{bits:#x}");
+                assert_eq!(half_squared_distance(&half, &[value]), 0.0, "{bits:#x}");
+            }
+        }
+    }
+
     #[test]
     fn every_float_is_counted_at_every_length() {
         for n in 0..300 {
@@ -182,7 +196,7 @@ mod tests {
             let minus: Vec<f32> = (0..n).map(|i| i as f32 - 1.0).collect();
             assert_eq!(squared_distance(&bytes(&row), &minus), n as f32);
             // The form for processors without wide registers, wherever this runs.
-            assert_eq!(sum_of::<16, 4>(&bytes(&row), &ones, f32::from_le_bytes, |a, b| a * b), sum);
+            assert_eq!(sum_of::<1, 4>(&bytes(&row), &ones, singles, |a, b| a * b), sum);
         }
     }
 }

@@ -60,6 +60,12 @@ pub(super) fn finite(half: [u8; 2]) -> f32 {
     f32::from_bits(size.to_bits() | (bits & 0x8000) << 16)
 }
 
+/// What many finite halves stand for.
+#[inline(always)]
+pub(super) fn finites<const N: usize>(halves: &[[u8; 2]; N]) -> [f32; N] {
+    halves.map(finite)
+}
+
 /// How many words a row of `dim` halves takes.
 pub(super) fn words(dim: usize) -> usize {
     dim.div_ceil(2)

@@ -199,7 +199,8 @@ pub(super) fn best(
 /// Blocks that are read at once.
 const BATCH_BLOCKS: usize = 4;
 
-/// Rows that are asked of the memory before they are compared, at most...
+/// Rows that do not follow each other are asked of the memory before they are compared: so many at
+/// most...
 const AHEAD_ROWS: usize = 40;
 
 /// ... and about as many bytes of them.
@@ -279,9 +280,17 @@ impl Batch {
         };
         let len = parts.first().map_or(0, |(.., len)| *len);
         let ahead = (AHEAD_BYTES / len.max(1)).clamp(1, AHEAD_ROWS);
+        // What follows its predecessor, the processor asks for by itself, and better.
+        let follows = |place: usize| {
+            let before = place.checked_sub(1).and_then(|place| self.rows.get(place));
+            let pair = before.zip(self.rows.get(place));
+            pair.is_some_and(|((_, a, before), (_, b, slot))| a == b && before + 1 == *slot)
+        };
         self.rows.iter().take(ahead).for_each(ask);
         for (place, wanted) in self.rows.iter().enumerate() {
-            self.rows.get(place + ahead).into_iter().for_each(ask);
+            if !follows(place + ahead) {
+                self.rows.get(place + ahead).into_iter().for_each(ask);
+            }
             let (row, _, slot) = *wanted;
             let Some((norm, bytes, number)) = find(*wanted) else { continue };
             let norm = f32::from_le_bytes(*norm);
