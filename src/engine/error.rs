@@ -61,8 +61,8 @@ pub enum OpenError {
         /// The format's version found, major and minor.
         found: (u16, u16),
     },
-    /// The directory holds a backup of a snapshot that did not come to its end. Back up into it
-    /// again, which begins anew, or remove it.
+    /// The directory holds a backup, or a store that was being restored, that did not come to its
+    /// end. Back up into it, or restore, again, or remove it.
     Unfinished {
         /// The directory.
         dir: PathBuf,
@@ -202,8 +202,8 @@ impl fmt::Display for OpenError {
             }
             OpenError::Unfinished { dir } => write!(
                 f,
-                "{} holds a backup of a snapshot that did not come to its end; back up into it \
-                 again, or remove it",
+                "{} holds a backup or a restore that did not come to its end; make it again into \
+                 the same place, or remove it",
                 dir.display()
             ),
             OpenError::Version { file, found } => write!(

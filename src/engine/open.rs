@@ -58,7 +58,7 @@ impl Core {
         options.validate()?;
         // The process may change its directory later.
         let dir = &*options.vfs.absolute(dir);
-        if !options.is_finishing && unfinished::is_marked(&*options.vfs, dir)? {
+        if !options.is_finishing && unfinished::mark_in(&*options.vfs, dir)?.is_some() {
             return Err(OpenError::Unfinished { dir: dir.to_owned() });
         }
         if !options.read_only {

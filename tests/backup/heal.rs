@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use siltstone::engine::{RepairError, RepairOptions, repair};
 use siltstone::testing::{CrashOptions, SimVfs};
-use siltstone::{BackupError, BackupOptions, BackupReport, CompactionOptions, Db, Options};
+use siltstone::{
+    BackupError, BackupOptions, BackupReport, CompactionOptions, Db, OpenError, Options,
+};
 
 const STORE: &str = "/store";
 const TARGET: &str = "/backup";
@@ -114,4 +117,127 @@ fn a_crash_while_a_backup_is_healed_loses_nothing() {
     }
     say!("backups: {states} crash states while healing, 0 violations");
     assert!(states > 30, "{states}");
+}
+
+/// Goal: the list of segments of a backup that is damaged is written anew by the next one that is
+/// verified, and by no other. Method: every byte of it; power cuts meanwhile.
+#[test]
+fn a_damaged_list_of_segments_is_written_anew() {
+    let whole = both();
+    let list = Path::new(TARGET).join("MANIFEST");
+    let mut healed = 0;
+    for at in 0..whole[&list].len() {
+        let mut files = whole.clone();
+        files.get_mut(&list).unwrap()[at] ^= 0x10;
+        let disk = SimVfs::with_files(&files);
+        if disk_opens(&disk) {
+            // It means nothing, or is the end of the list, torn.
+            continue;
+        }
+        let db = open(&disk);
+        let refused = db.backup_to(TARGET, BackupOptions::new()).unwrap_err();
+        assert!(refused.to_string().contains("a backup that is verified"), "{at}: {refused}");
+        assert_eq!(of_target(&disk.snapshot()), of_target(&files), "{at}");
+        disk.mark();
+        let report = backup(&db).unwrap_or_else(|e| panic!("{at}: {e}"));
+        // The open one, of which nobody knows how much was there.
+        assert_eq!((report.segments_copied, report.segments_linked), (1, 0), "{at}: {report:?}");
+        assert_eq!(of_target(&disk.snapshot()), of_target(&whole), "{at}");
+        healed += 1;
+        if at % 16 != 0 {
+            continue;
+        }
+        for state in disk.crash_states(&CrashOptions { samples: 10, ..CrashOptions::default() }) {
+            let disk = state.disk();
+            backup(&open(&disk)).unwrap();
+            assert_eq!(of_target(&disk.snapshot()), of_target(&whole), "{}", state.point);
+        }
+    }
+    say!("backups: {healed} damaged lists written anew");
+    assert!(healed > 100, "{healed}");
+}
+
+fn disk_opens(disk: &SimVfs) -> bool {
+    options(disk).read_only(true).open(TARGET).is_ok()
+}
+
+/// Goal: what has gone on as a store of its own, or is a later backup, is not overwritten because
+/// its list of segments is damaged.
+#[test]
+fn a_damaged_list_of_a_later_state_is_left_alone() {
+    let earlier = both();
+    let went_on = |dir: &str, records: u8| {
+        let disk = SimVfs::with_files(&earlier);
+        let db = options(&disk).open(dir).unwrap();
+        for key in 0..records {
+            db.put("c", &[key], b"mine").unwrap();
+        }
+        (disk, db)
+    };
+    let mut all = Vec::new();
+    for records in [1, 30] {
+        let (disk, db) = went_on(TARGET, records);
+        drop(db);
+        all.push(disk.snapshot());
+        let (disk, db) = went_on(STORE, records);
+        backup(&db).unwrap();
+        drop(db);
+        let mut later = disk.snapshot();
+        later.retain(|path, _| path.starts_with(TARGET));
+        later.extend(earlier.iter().filter(|(path, _)| path.starts_with(STORE)).map(pair));
+        all.push(later);
+    }
+    for (n, mut files) in all.into_iter().enumerate() {
+        files.get_mut(&Path::new(TARGET).join("MANIFEST")).unwrap()[20] ^= 1;
+        let disk = SimVfs::with_files(&files);
+        let refused = backup(&open(&disk)).unwrap_err();
+        assert!(matches!(refused, BackupError::Target(_)), "{n}: {refused}");
+        let of = |files: &Files| -> Files {
+            files.iter().filter(|(path, _)| path.starts_with(TARGET)).map(pair).collect()
+        };
+        assert!(of(&disk.snapshot()) == of(&files), "{n}: changed");
+    }
+}
+
+fn pair((path, bytes): (&PathBuf, &Vec<u8>)) -> (PathBuf, Vec<u8>) {
+    (path.clone(), bytes.clone())
+}
+
+/// Goal: what has come of a first backup that was cut off is not taken for a store that has lost
+/// its list of segments. Method: every crash state: the directory is empty, or says that it is
+/// unfinished to whoever opens or repairs it, or is done; in the end the next backup is.
+#[test]
+fn a_first_backup_that_was_cut_off_says_so() {
+    let mut files = both();
+    files.retain(|path, _| path.starts_with(STORE));
+    let disk = SimVfs::with_files(&files);
+    let db = open(&disk);
+    disk.mark();
+    backup(&db).unwrap();
+    let (mut unfinished, mut done) = (0, 0);
+    for state in disk.crash_states(&CrashOptions { samples: 50, ..CrashOptions::default() }) {
+        let disk = state.disk();
+        let has_segments = !of_target(&disk.snapshot()).is_empty();
+        match options(&disk).read_only(true).open(TARGET) {
+            Ok(_) => done += 1,
+            Err(OpenError::Unfinished { .. }) => {
+                let refused = options(&disk).open(TARGET).unwrap_err();
+                assert!(matches!(refused, OpenError::Unfinished { .. }), "{refused}");
+                let repair_options = RepairOptions::new().vfs(Arc::new(disk.clone()));
+                let repaired = repair(TARGET, &repair_options);
+                if has_segments {
+                    let refused = repaired.unwrap_err();
+                    assert!(matches!(refused, RepairError::Unfinished { .. }), "{refused}");
+                    unfinished += 1;
+                }
+            }
+            // While the list takes the place of the mark, there is neither.
+            Err(OpenError::Missing { .. }) => {}
+            Err(e) => panic!("{}: {e}", state.point),
+        }
+        backup(&open(&disk)).unwrap();
+        assert!(disk_opens(&disk), "{}", state.point);
+    }
+    say!("backups: {unfinished} states of a first one say that it is not finished, {done} are");
+    assert!(unfinished > 30 && done > 0, "{unfinished} {done}");
 }

@@ -113,8 +113,9 @@ impl fmt::Display for BackupError {
             ),
             BackupError::Target(OpenError::Corrupt(e)) if is_manifest(e) => write!(
                 f,
-                "the target of the backup: {e}; nothing was changed: if this is a backup of the \
-                 store, remove that file, and the next backup writes it again"
+                "the target of the backup: {e}; nothing was changed: a backup that is verified \
+                 writes that list anew if it can tell that this is an earlier backup of the store; \
+                 if that fails, too, and you know that it is, remove the file"
             ),
             BackupError::Target(e) => write!(f, "the target of the backup: {e}"),
             BackupError::Snapshot(e) => write!(f, "backup of a snapshot: {e}"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::bring::{remove_if_there, temp_path};
 use super::target::Target;
-use super::{BackupError, places};
+use super::{BackupError, places, unfinished};
 use crate::engine::error::OpenError;
 use crate::engine::open::sync_dirs_above;
 use crate::format::manifest::{FILE_NAME, TEMP_NAME};
@@ -50,6 +50,7 @@ impl<'a> Receiver<'a> {
         let target = Target::lock(vfs, dir, store)?;
         refuse_store()?;
         sync_dirs_above(vfs, dir)?;
+        unfinished::mark_first(vfs, dir)?;
         Ok(Receiver { target })
     }
 

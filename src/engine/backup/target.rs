@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::frozen::{Frozen, FrozenSegment, mark_places, walk_frames};
 use super::{BackupError, BackupOptions, unfinished};
+use crate::engine::error::OpenError;
 use crate::engine::manifest;
 use crate::engine::open::{LOCK_NAME, sync_dirs_above, take_lock};
 use crate::engine::segments::Segment;
-use crate::format::manifest::{Seal, State, TEMP_NAME};
+use crate::format::manifest::{FILE_NAME, Seal, State, TEMP_NAME};
 use crate::format::segment::{
     SEGMENT_FOOTER_LEN, SEGMENT_HEADER_LEN, SegmentFooter, SegmentHeader, StoreId, file_name,
     parse_file_name,
@@ -54,10 +55,11 @@ impl<'a> Target<'a> {
         dir: &'a Path,
         store: &StoreId,
     ) -> Result<Self, BackupError> {
-        match manifest::read(vfs, dir)? {
-            Some(read) if read.store != *store => return Err(foreign(dir)),
-            Some(_) => {}
-            None => check_stray(vfs, dir, store)?,
+        match manifest::read(vfs, dir) {
+            Ok(Some(read)) if read.store != *store => return Err(foreign(dir)),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(OpenError::Corrupt(_)) => check_stray(vfs, dir, store)?,
+            Err(e) => return Err(e.into()),
         }
         vfs.create_dir_all(dir).map_err(|e| IoError::new("create directory", dir, e))?;
         let lock = take_lock(vfs, dir)?;
@@ -76,14 +78,20 @@ impl<'a> Target<'a> {
         frozen: &'f Frozen,
         options: &BackupOptions,
     ) -> Result<Vec<Step<'f>>, BackupError> {
-        let old = match manifest::read(self.vfs, self.dir)? {
-            Some(read) if read.store != frozen.store => return Err(foreign(self.dir)),
-            Some(read) => self.check_state(read.state, frozen)?,
-            None => {
+        let old = match manifest::read(self.vfs, self.dir) {
+            Ok(Some(read)) if read.store != frozen.store => return Err(foreign(self.dir)),
+            Ok(Some(read)) => self.check_state(read.state, frozen)?,
+            Ok(None) => {
                 check_stray(self.vfs, self.dir, &frozen.store)?;
                 sync_dirs_above(self.vfs, self.dir)?;
                 State::new()
             }
+            // What a backup has brought tells enough without its list.
+            Err(OpenError::Corrupt(_)) if options.verify && self.is_earlier(frozen)? => {
+                check_stray(self.vfs, self.dir, &frozen.store)?;
+                State::new()
+            }
+            Err(e) => return Err(e.into()),
         };
         let mut steps = Vec::with_capacity(frozen.segments.len());
         for segment in &frozen.segments {
@@ -94,6 +102,29 @@ impl<'a> Target<'a> {
             steps.push(Step { frozen: segment, action });
         }
         Ok(steps)
+    }
+
+    /// True if some of the segments that are there are the store's, and all of its own making, none
+    /// of them longer than it is or with other records than it has: a store that is in use, or a
+    /// later backup, has such. Is asked when nothing else can tell.
+    fn is_earlier(&self, frozen: &Frozen) -> Result<bool, BackupError> {
+        let mut has_one = false;
+        for id in self.names()?.iter().filter_map(|name| parse_file_name(name)) {
+            if id >= frozen.first_reserved_id() {
+                return Ok(false);
+            }
+            let Some(here) = frozen.segments.iter().find(|segment| segment.id() == id) else {
+                continue;
+            };
+            let Some(found) = self.open(&self.dir.join(file_name(id)))? else { continue };
+            let len = self.len_of(&*found, id)?;
+            let is_alike = len <= here.len && self.starts_alike(&*found, &here.segment, len)?;
+            if !is_alike && (len > here.len || self.has_whole_frames(&found, id, len)?) {
+                return Ok(false);
+            }
+            has_one |= is_alike;
+        }
+        Ok(has_one)
     }
 
     fn diverged(&self, what: impl Into<String>) -> BackupError {
@@ -345,7 +376,7 @@ fn check_stray(vfs: &dyn Vfs, dir: &Path, store: &StoreId) -> Result<(), BackupE
     let is_unfinished = unfinished::is_marked(vfs, dir)?;
     for name in all_names(vfs, dir)? {
         let is_ours = match &*name {
-            LOCK_NAME | TEMP_NAME => true,
+            LOCK_NAME | TEMP_NAME | FILE_NAME => true,
             // Not removed yet when a backup of a snapshot was begun anew.
             name if is_unfinished && unfinished::is_left(name) => true,
             name => parse_file_name(name.strip_suffix(TEMP_SUFFIX).unwrap_or(name)).is_some(),

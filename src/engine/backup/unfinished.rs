@@ -1,23 +1,30 @@
-//! The mark of a directory in which a backup of a snapshot is being made.
+//! The marks of directories in which a backup is being made, or a store restored.
 //!
-//! Such a backup is one of the newest state first, which is rolled back then: in between it must
-//! not be taken for what was asked for. The mark is an empty file. It is durable before the
-//! manifest is written that makes the directory a store, and removed after the rollback is durable
-//! and [`origin`] says what there is now.
-//! A power cut leaves the directory as it was, or marked, or finished; a marked one is emptied by
-//! the next backup into it.
+//! - Where there was none before, the temporary file of the manifest says so, from before the first
+//!   segment comes until the manifest takes its place. A power cut leaves the directory as it was,
+//!   marked, or finished; what has come into a marked one is kept when it is tried again. (In the
+//!   moment in which the manifest is written there may be segments without either.)
+//! - The backup of a snapshot is one of the newest state first, which is rolled back then: in
+//!   between it must not be taken for what was asked for. The mark is an empty file. It is durable
+//!   before the manifest is written that makes the directory a store, and removed after the
+//!   rollback is durable and [`origin`] says what there is now. A power cut leaves the directory as
+//!   it was, or marked, or finished; a marked one is emptied by the next backup into it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::bring::remove_if_there;
 use super::target::Target;
 use super::{BackupError, origin};
 use crate::engine::compaction::RESERVE_NAME;
 use crate::engine::manifest;
 use crate::format::segment::{StoreId, parse_file_name};
 use crate::format::{checkpoint, manifest as format};
-use crate::vfs::{IoError, OpenMode, Vfs};
+use crate::vfs::{IoError, OpenMode, Vfs, read_full_at, write_all_at};
 
 const NAME: &str = "UNFINISHED";
+
+/// What the temporary file of a manifest holds until the first segments have come.
+const FIRST: &[u8] = b"siltstone: segments are still to come\n";
 
 /// What a store has besides its segments. The one that was being made has been opened already.
 const LEFT: [&str; 5] =
@@ -36,6 +43,35 @@ pub(in crate::engine) fn is_marked(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Io
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(IoError::new("open", &path, e)),
     }
+}
+
+/// The mark in `dir`, if what was to be made there, of either kind, has not come to its end.
+pub(in crate::engine) fn mark_in(vfs: &dyn Vfs, dir: &Path) -> Result<Option<PathBuf>, IoError> {
+    if is_marked(vfs, dir)? {
+        return Ok(Some(dir.join(NAME)));
+    }
+    let path = dir.join(format::TEMP_NAME);
+    let is_there = |name: &str| match vfs.open(&dir.join(name), OpenMode::Read) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(IoError::new("open", dir.join(name), e)),
+    };
+    let Some(file) = is_there(format::TEMP_NAME)? else { return Ok(None) };
+    let mut bytes = [0; FIRST.len() + 1];
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", &path, e))?;
+    let is_first = bytes.get(..read) == Some(FIRST) && is_there(format::FILE_NAME)?.is_none();
+    Ok(is_first.then_some(path))
+}
+
+/// Marks `dir`, where no store is yet, durably; its manifest takes the mark away.
+pub(super) fn mark_first(vfs: &dyn Vfs, dir: &Path) -> Result<(), BackupError> {
+    let path = dir.join(format::TEMP_NAME);
+    remove_if_there(vfs, &path)?;
+    let file = vfs.open(&path, OpenMode::CreateNew);
+    let file = file.map_err(|e| IoError::new("create", &path, e))?;
+    write_all_at(&*file, FIRST, 0).map_err(|e| IoError::new("write", &path, e))?;
+    file.sync_all().map_err(|e| IoError::new("sync", &path, e))?;
+    Ok(vfs.sync_dir(dir).map_err(|e| IoError::new("sync directory", dir, e))?)
 }
 
 /// Marks `dir`, durably.

@@ -33,6 +33,7 @@ mod write;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
+use super::backup::unfinished;
 use super::check::CheckOptions;
 use super::core::Core;
 use super::db::Db;
@@ -95,6 +96,9 @@ pub fn repair(dir: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairRe
     };
     if is_missing {
         return Err(RepairError::Missing { dir: dir.to_owned() });
+    }
+    if let Some(mark) = unfinished::mark_in(vfs, dir)? {
+        return Err(RepairError::Unfinished { dir: dir.to_owned(), mark });
     }
     let _lock = if options.dry_run { None } else { Some(take_lock(vfs, dir)?) };
     let tell = |done, of| options.tell(false, done, of);

@@ -420,6 +420,14 @@ pub enum RepairError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A backup or a restore into the directory did not come to its end. Make it again; if what it
+    /// was made from is lost, remove the mark, and repair what has come.
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+        /// The file that says so.
+        mark: PathBuf,
+    },
     /// The store was written in a format that this version does not read: that is no damage.
     Version {
         /// The file that says so.
@@ -472,6 +480,13 @@ impl fmt::Display for RepairError {
                 write!(f, "store {dir} is open for writing in process {holder}: end that first")
             }
             RepairError::Missing { dir } => write!(f, "there is no store in {}", dir.display()),
+            RepairError::Unfinished { dir, mark } => write!(
+                f,
+                "{} holds a backup or a restore that did not come to its end: make it again; if \
+                 what it was made from is lost, remove {}, and repair what has come",
+                dir.display(),
+                mark.display()
+            ),
             RepairError::Version { file, found: (major, minor) } => {
                 let file = file.display();
                 write!(f, "{file} has format version {major}.{minor}, which is not read here")
