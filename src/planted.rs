@@ -146,6 +146,9 @@ mod registry {
         DictionaryDropped,
         /// Frames behind the place where a log was closed are taken for its own.
         FramesBehindCloseCount,
+        /// Frames of a later epoch than the manifest knows are taken for what a backup that was
+        /// interrupted has brought.
+        LostEditsIgnored,
         /// A backup's manifest is written before its segments are synced.
         BackupNotSynced,
         /// A backup removes what only the earlier one lists before its own manifest is durable.

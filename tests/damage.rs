@@ -14,9 +14,10 @@ use siltstone::testing::Rng;
 use siltstone::testing::store::{Damage, Outcomes, Specimen};
 use siltstone::vfs::mem::MemVfs;
 
-fn specimens() -> [Specimen; 5] {
+fn specimens() -> [Specimen; 6] {
     [
         Specimen::closed(),
+        Specimen::reopened(),
         Specimen::killed(),
         Specimen::sealed(),
         Specimen::packed(),
@@ -74,7 +75,7 @@ fn every_flipped_bit_is_borne() {
         report("bits flipped", &specimen, outcomes, started);
         assert_eq!(outcomes.total(), bits);
         assert!(bits > 10_000 && outcomes.refused > 0 && outcomes.noticed > 0, "{outcomes:?}");
-        if specimen.name == "closed" {
+        if ["closed", "reopened"].contains(&specimen.name) {
             assert_eq!(outcomes.cut, 0, "everything was durable when it was closed");
         }
     }

@@ -135,7 +135,8 @@ fn faults(round: Round) -> Result<(), Violation> {
 /// Damage to files.
 fn damage(round: Round) -> Result<(), Violation> {
     let mut outcomes = Outcomes::default();
-    for specimen in [Specimen::closed(), Specimen::killed(), Specimen::sealed()] {
+    let small = [Specimen::closed(), Specimen::reopened(), Specimen::killed(), Specimen::sealed()];
+    for specimen in small {
         for (path, bytes) in &specimen.files {
             for at in round.within(bytes.len(), 1) {
                 specimen.damage(path, Damage::Other, &mut outcomes, |bytes| bytes[at] ^= 0x10)?;

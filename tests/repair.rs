@@ -270,7 +270,13 @@ fn comes_to_its_end_twice(told: &[(bool, u64, u64)]) {
 }
 
 fn tests() -> Vec<RepairTest> {
-    let specimens = [Specimen::closed(), Specimen::killed(), Specimen::sealed(), Specimen::mixed()];
+    let specimens = [
+        Specimen::closed(),
+        Specimen::reopened(),
+        Specimen::killed(),
+        Specimen::sealed(),
+        Specimen::mixed(),
+    ];
     specimens.into_iter().map(RepairTest::new).collect()
 }
 

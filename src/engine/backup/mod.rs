@@ -73,7 +73,7 @@ pub(crate) use receive::Receiver;
 use super::check::{CheckOptions, CheckProgress, Defect};
 use super::core::Core;
 use super::error::Corruption;
-use super::manifest::{self, ManifestFile};
+use super::manifest::ManifestFile;
 use super::options::{Options, ReadMode};
 use crate::format::checkpoint;
 use target::Target;
@@ -230,7 +230,7 @@ impl Core {
         } else if unfinished::is_marked(vfs, dir)? {
             unfinished::unmark(vfs, dir)?;
         }
-        if manifest::read(vfs, dir).is_ok_and(|found| found.is_none()) {
+        if !target.has_manifest()? {
             unfinished::mark_first(vfs, dir)?;
         }
         let mut report = BackupReport { seqno: frozen.seqno, ..BackupReport::default() };

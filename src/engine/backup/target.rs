@@ -104,6 +104,11 @@ impl<'a> Target<'a> {
         Ok(steps)
     }
 
+    /// True if there is a list of segments, damaged or not.
+    pub(super) fn has_manifest(&self) -> Result<bool, BackupError> {
+        Ok(self.open(&self.dir.join(FILE_NAME))?.is_some())
+    }
+
     /// True if some of the segments that are there are the store's, and all of its own making, none
     /// of them longer than it is or with other records than it has: a store that is in use, or a
     /// later backup, has such. Is asked when nothing else can tell.

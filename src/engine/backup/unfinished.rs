@@ -50,17 +50,27 @@ pub(in crate::engine) fn mark_in(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Pat
     if is_marked(vfs, dir)? {
         return Ok(Some(dir.join(NAME)));
     }
+    let path = dir.join(format::FILE_NAME);
+    match vfs.open(&path, OpenMode::Read) {
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(has_first(vfs, dir)?.then(|| dir.join(format::TEMP_NAME)))
+        }
+        Err(e) => Err(IoError::new("open", path, e)),
+    }
+}
+
+/// True if the temporary file of the manifest is the mark of [`mark_first`].
+fn has_first(vfs: &dyn Vfs, dir: &Path) -> Result<bool, IoError> {
     let path = dir.join(format::TEMP_NAME);
-    let is_there = |name: &str| match vfs.open(&dir.join(name), OpenMode::Read) {
-        Ok(file) => Ok(Some(file)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(IoError::new("open", dir.join(name), e)),
+    let file = match vfs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(IoError::new("open", path, e)),
     };
-    let Some(file) = is_there(format::TEMP_NAME)? else { return Ok(None) };
     let mut bytes = [0; FIRST.len() + 1];
-    let read = read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", &path, e))?;
-    let is_first = bytes.get(..read) == Some(FIRST) && is_there(format::FILE_NAME)?.is_none();
-    Ok(is_first.then_some(path))
+    let read = read_full_at(&*file, &mut bytes, 0).map_err(|e| IoError::new("read", path, e))?;
+    Ok(bytes.get(..read) == Some(FIRST))
 }
 
 /// Marks `dir`, where no store is yet, durably; its manifest takes the mark away.

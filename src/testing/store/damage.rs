@@ -103,6 +103,12 @@ impl Specimen {
         Self::make("closed", 1, 8, true, make_batch)
     }
 
+    /// A store that was closed in order twice, and written to in between: its manifest is whole at
+    /// several lengths.
+    pub fn reopened() -> Self {
+        Self::make("reopened", 5, 8, true, make_batch)
+    }
+
     /// A small store whose process was killed, with batches synced and not.
     pub fn killed() -> Self {
         Self::make("killed", 2, 8, false, make_batch)
@@ -162,9 +168,11 @@ impl Specimen {
         let sim = SimVfs::new();
         let mut id = [0; 16];
         Rng::new(seed).fill(&mut id);
-        let is_packed = name == "packed";
+        let (is_packed, is_reopened) = (name == "packed", name == "reopened");
         let open = || {
-            let options = options(&sim, SEGMENT_LEN).store_id(id).dictionary_records(8);
+            // All of it in one segment: nothing else shows then which edits there were.
+            let segment_len = if is_reopened { 16 << 10 } else { SEGMENT_LEN };
+            let options = options(&sim, segment_len).store_id(id).dictionary_records(8);
             options.open(Specimen::DIR).expect("nothing fails")
         };
         let mut rng = Rng::new(seed);
@@ -181,7 +189,10 @@ impl Specimen {
                 if is_packed {
                     db.compact_now().expect("nothing fails");
                 }
-                sim.kill(|| drop(db));
+                match is_reopened {
+                    true => db.close().expect("nothing fails"),
+                    false => sim.kill(|| drop(db)),
+                }
                 db = open();
             }
             also(&db, i);

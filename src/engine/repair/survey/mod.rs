@@ -248,6 +248,10 @@ impl Surveyor<'_> {
             self.out.segments.push(found);
         }
         self.judge_epoch();
+        if !self.is_whole && !planted!(LostEditsIgnored) {
+            // Closed, says what is left of it: what came later may be what is lost.
+            self.manifest.state.is_clean = false;
+        }
         self.find_replaced();
         self.guess_start_of_tail();
         Ok(())
