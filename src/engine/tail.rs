@@ -233,8 +233,8 @@ impl Scanner {
                 Step::Bad(at, what) => return Ok(End::Open(at, what)),
             };
             want = FRAME_HEADER_LEN as u64;
-            // Asked first: a backup leaves epochs to its source, so that what a later one brings has
-            // none that is ahead.
+            // Asked first: a backup leaves epochs to its source, so that what a later one brings
+            // has none that is ahead.
             let is_ahead = frame.header.epoch > self.start.epoch_max;
             let is_behind_close = self.is_behind_close(&frame.header);
             if is_behind_close && (!is_ahead || planted!(LostEditsIgnored)) {

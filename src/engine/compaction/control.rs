@@ -329,9 +329,9 @@ impl Core {
         }
         let all = self.segments.all();
         let id_max = all.iter().map(|s| s.id).max().unwrap_or(0);
-        let is_moved = |s: &&Arc<Segment>| s.kind == SegmentKind::Compacted && s.seal().is_some();
+        let is_sealed = |s: &&Arc<Segment>| s.seal().is_some();
         let shrinking: HashSet<u64> =
-            all.iter().filter(is_moved).filter(|s| self.would_shrink(s)).map(|s| s.id).collect();
+            all.iter().filter(is_sealed).filter(|s| self.would_shrink(s)).map(|s| s.id).collect();
         // Or their files would stay until this has ended.
         drop(all);
         let mut total = CompactionReport::default();

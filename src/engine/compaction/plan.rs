@@ -76,6 +76,8 @@ const SMALL_COUNT: usize = 8;
 const ROOM_SHARE: u64 = 64;
 /// Frame headers take one part in so many of what is copied, at most.
 const FRAMES_SHARE: u64 = 512;
+/// A log segment is worth rewriting when it is asked for if this share of it, in percent, comes back.
+const FRAMES_PERCENT: u64 = 1;
 /// A segment is worth rewriting for space if this share of it, in percent, comes back.
 const DEAD_PERCENT_MIN: u64 = 10;
 
@@ -98,17 +100,24 @@ pub(crate) fn choose(segments: &[SegmentCounts], open_bytes: u64, policy: &Polic
 }
 
 /// Chooses among segments up to `id_max` everything of which something comes back, also by storing
-/// values smaller.
+/// values smaller or by merging small ones. What the frames of full log segments take is nothing:
+/// whoever follows the log would have to begin anew for it.
 pub(crate) fn choose_asked(
     segments: &[SegmentCounts],
     id_max: u64,
     policy: &Policy,
 ) -> Option<Plan> {
-    let mut all: Vec<&SegmentCounts> = segments
-        .iter()
-        .filter(|s| s.id <= id_max && !s.is_damaged)
-        .filter(|s| s.is_log || s.shrinks || reclaimable(s, segments) > 0)
-        .collect();
+    let asked = || segments.iter().filter(|s| s.id <= id_max && !s.is_damaged);
+    let is_small = |s: &SegmentCounts| s.bytes * 2 < policy.segment_len;
+    let are_small = asked().filter(|s| is_small(s)).count() > 1;
+    let comes_back = |s: &SegmentCounts| {
+        let bytes = reclaimable(s, segments);
+        match s.is_log {
+            true => bytes * 100 >= s.bytes * FRAMES_PERCENT || are_small && is_small(s),
+            false => bytes > 0,
+        }
+    };
+    let mut all: Vec<_> = asked().filter(|s| s.shrinks || comes_back(s)).collect();
     all.sort_unstable_by_key(|s| s.first);
     let mut copied = 0;
     let fits = |s: &&&SegmentCounts| {
