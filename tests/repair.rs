@@ -397,3 +397,38 @@ fn a_power_cut_in_a_repair_costs_nothing() {
     let rate = tally.distinct as f64 / started.elapsed().as_secs_f64();
     say!("repair: power cuts: {tally:?}, {rate:.0} a second");
 }
+
+/// Goal: where the list of segments is lost, a repair does not say that nothing is. Method: a
+/// manifest that is empty, scrambled or not there, with a segment in the middle of the log or
+/// without it; and one with a flip that can be put right.
+#[test]
+fn what_nobody_can_know_is_said() {
+    let specimen = Specimen::sealed();
+    let list = specimen.path("MANIFEST");
+    let segments = specimen.segments();
+    let run = |files: &BTreeMap<PathBuf, Vec<u8>>| {
+        let disk = SimVfs::with_files(files);
+        repair(Specimen::DIR, &RepairOptions::new().vfs(Arc::new(disk))).unwrap()
+    };
+    for is_missing in [false, true] {
+        for how in 0..3 {
+            let mut files = specimen.files.clone();
+            match how {
+                0 => files.get_mut(&list).unwrap().clear(),
+                1 => Rng::new(7).fill(files.get_mut(&list).unwrap()),
+                _ => drop(files.remove(&list)),
+            }
+            if is_missing {
+                files.remove(&segments[segments.len() / 2]);
+            }
+            let report = run(&files);
+            assert!(report.may_miss_segments, "{how}: {report}");
+            let has_gap = report.notes.iter().any(|note| note.contains("nothing is left of"));
+            assert!(has_gap || !is_missing, "{how}: {report}");
+        }
+    }
+    let mut files = specimen.files.clone();
+    files.get_mut(&list).unwrap()[20] ^= 1;
+    let report = run(&files);
+    assert!(!report.damage.is_empty() && !report.may_miss_segments, "{report}");
+}

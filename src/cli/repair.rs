@@ -39,7 +39,8 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     } else {
         print(&report, args.dry_run, out)?;
     }
-    Ok(if report.is_lossless() { Outcome::Yes } else { Outcome::No })
+    let is_sure = report.is_lossless() && !report.may_miss_segments;
+    Ok(if is_sure { Outcome::Yes } else { Outcome::No })
 }
 
 /// Options that show how far the work is, on a terminal.
@@ -69,8 +70,10 @@ fn print(report: &RepairReport, dry_run: bool, out: &mut Output) -> Result<(), F
 }
 
 fn losses(report: &RepairReport) -> String {
-    if report.is_lossless() {
-        return "nothing is lost".to_owned();
+    match (report.is_lossless(), report.may_miss_segments) {
+        (true, false) => return "nothing is lost".to_owned(),
+        (true, true) => return "nothing is known to be lost, see the note".to_owned(),
+        (false, _) => {}
     }
     let records = plural(report.lost.len() as u64, "record");
     let ranges = plural(report.lost_ranges.len() as u64, "range");
@@ -91,6 +94,7 @@ fn to_json(report: &RepairReport, dry_run: bool) -> Map {
         ("ok", report.is_ok().into()),
         ("changed", (report.is_changed && !dry_run).into()),
         ("lossless", report.is_lossless().into()),
+        ("may_miss_segments", report.may_miss_segments.into()),
         ("kept_records", report.kept_records.into()),
         ("damage", report.damage.iter().map(defect_to_json).collect::<Vec<_>>().into()),
         ("lost", report.lost.iter().map(lost_to_json).collect::<Vec<_>>().into()),

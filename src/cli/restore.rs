@@ -89,7 +89,14 @@ fn refuse_used(dir: &Path) -> Result<(), Failure> {
         let is_ours = name == "LOCK" || name.ends_with(".seg") || name.ends_with(".tmp");
         if !is_ours {
             let dir = dir.display();
-            let what = format!("{dir} is not empty ({name:?}): choose another directory");
+            let what = match name == "MANIFEST" {
+                true => format!(
+                    "there is a store in {dir}: choose another directory; if it is what an \
+                     earlier restore has brought, which was stopped while it was checked, \
+                     `siltstone check {dir}` goes on with that"
+                ),
+                false => format!("{dir} is not empty ({name:?}): choose another directory"),
+            };
             return Err(Failure::new(what));
         }
     }

@@ -169,7 +169,7 @@ fn list(db: &Db, out: &mut Output) -> Result<Outcome, Failure> {
         } else {
             let (seqno, time) = (count(info.seqno), shown_time(info.time));
             let name = info.name.unwrap_or_default();
-            let line = format!("{:>6}  {time:<20}  {seqno:>14} records  {name}", info.id);
+            let line = format!("{:>6}  {time:<20}  below {seqno:>12}  {name}", info.id);
             out.line(line.trim_end())?;
         }
     }

@@ -123,7 +123,7 @@ fn print_work(stats: &Stats, out: &mut Output) -> Result<(), Failure> {
     out.line(&format!(
         "watermark  {} of {} known to be durable",
         count(stats.watermark),
-        plural(stats.next_seqno, "record")
+        plural(stats.next_seqno, "sequence number")
     ))?;
     if let Some(poisoned) = &stats.poisoned {
         out.line(&format!("poisoned   {poisoned}"))?;

@@ -1,7 +1,7 @@
 //! `siltstone tail DIR`.
 
 use super::failure::Failure;
-use super::output::{Output, bytes, key_field, object, plural, value_field};
+use super::output::{Output, bytes, count, key_field, object, plural, value_field};
 use super::{Outcome, StoreArg, open_read_only};
 use crate::engine::{BatchOp, ChangeBatch, FeedOptions, FeedPosition};
 use crate::kv::Value;
@@ -27,7 +27,16 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let db = open_read_only(&args.store.dir)?;
     let since = match args.since {
         Some(position) => position,
-        None => db.oldest_change()?.into(),
+        None => {
+            let oldest = db.oldest_change()?;
+            if oldest > 1 && !out.is_json() {
+                out.line(&format!(
+                    "changes from {} on: compaction has passed others",
+                    count(oldest)
+                ))?;
+            }
+            oldest.into()
+        }
     };
     let options = FeedOptions::new().only_durable(args.durable);
     let mut changes = db.changes_with(since, options)?;

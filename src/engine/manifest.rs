@@ -64,7 +64,7 @@ impl ManifestFile {
     /// Opens the manifest that was `read` for appending; writes it anew if its tail is torn or it
     /// has grown out of proportion.
     pub(super) fn open(vfs: &dyn Vfs, dir: &Path, read: Manifest) -> Result<Self, OpenError> {
-        if read.torn || read.is_old || is_long(read.end, &read.state) {
+        if read.torn || read.padding.is_some() || read.is_old || is_long(read.end, &read.state) {
             return Self::create(vfs, dir, &read.store, read.state);
         }
         let path = dir.join(FILE_NAME);

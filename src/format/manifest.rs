@@ -361,6 +361,9 @@ pub(crate) fn edit_checksum(salt: u32, offset: u64, len: u32, payload: &[u8]) ->
     checksum::at(salt.wrapping_add(len), offset, payload)
 }
 
+/// What is wrong with [`Manifest::padding`].
+pub(crate) const PADDING: &str = "padding is not zero";
+
 /// A manifest as read.
 #[derive(Debug)]
 pub(crate) struct Manifest {
@@ -374,6 +377,8 @@ pub(crate) struct Manifest {
     pub end: u64,
     /// True if bytes that are no edit follow: the last edit was torn by a crash.
     pub torn: bool,
+    /// Where padding is not zero, which means nothing but that a bit has flipped.
+    pub padding: Option<u64>,
     /// True if its header does not name all features that are written now: it must be written
     /// anew before anything is added.
     pub is_old: bool,
@@ -409,14 +414,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let mut state = State::new();
     let mut end = MANIFEST_HEADER_LEN;
     let mut edits = 0u64;
+    let mut padding = None;
     while let Some((edit, len)) = edit_at(bytes, salt, end) {
         let corrupt = |what| ManifestError::Corrupt(end as u64, what);
-        let edit = edit.map_err(corrupt)?;
+        let edit = edit.map_err(|_| corrupt("an edit that cannot be read".to_owned()))?;
         if edits == 0 && !matches!(edit, Edit::State(_)) {
             return Err(corrupt("the first edit is not the whole state".to_owned()));
         }
         state.apply(&edit).map_err(corrupt)?;
         edits += 1;
+        let used = EDIT_HEADER_LEN + u32_at(bytes.get(end..).unwrap_or(&[]), 0) as usize;
+        let pads = bytes.get(end + used..end + len).unwrap_or(&[]);
+        let bad = pads.iter().position(|byte| *byte != 0);
+        padding = padding.or(bad.map(|at| (end + used + at) as u64));
         end += len;
     }
     if edits == 0 {
@@ -432,7 +442,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         }
     }
     let torn = rest.iter().any(|b| *b != 0);
-    Ok(Manifest { store, salt, state, end: end as u64, torn, is_old: features != FEATURES })
+    let is_old = features != FEATURES;
+    Ok(Manifest { store, salt, state, end: end as u64, torn, padding, is_old })
 }
 
 /// The edit at `offset` and its length in the file, if there is one with a right checksum.

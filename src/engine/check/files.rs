@@ -82,6 +82,9 @@ impl Core {
         };
         let is_as_written = !found.torn && found.state == known.state;
         drop(known);
+        if let Some(at) = found.padding {
+            return damage(at, layout::PADDING);
+        }
         // After a failed sync nobody can say what is there, and after the close anybody may write.
         let is_known = self.check_writable().is_ok() && !self.log.lock().is_closed;
         if is_as_written || !is_known {

@@ -76,7 +76,8 @@ const SMALL_COUNT: usize = 8;
 const ROOM_SHARE: u64 = 64;
 /// Frame headers take one part in so many of what is copied, at most.
 const FRAMES_SHARE: u64 = 512;
-/// A log segment is worth rewriting when it is asked for if this share of it, in percent, comes back.
+/// A log segment is worth rewriting when that is asked for if this share of it, in percent, comes
+/// back.
 const FRAMES_PERCENT: u64 = 1;
 /// A segment is worth rewriting for space if this share of it, in percent, comes back.
 const DEAD_PERCENT_MIN: u64 = 10;

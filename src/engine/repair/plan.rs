@@ -65,6 +65,7 @@ pub(super) fn plan(
     let vfs = &*options.vfs;
     let mut report = RepairReport {
         notes: std::mem::take(&mut survey.notes),
+        may_miss_segments: survey.has_lost_edits,
         earlier_reports: std::mem::take(&mut survey.earlier_reports),
         ..RepairReport::default()
     };

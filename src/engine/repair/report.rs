@@ -235,6 +235,9 @@ pub struct RepairReport {
     pub cut_from: Option<u64>,
     /// Whatever else a person should know.
     pub notes: Vec<String>,
+    /// The list of segments was lost, in part or as a whole: whether segments are missing that it
+    /// named, and what was durable at the end of the log, nobody can know.
+    pub may_miss_segments: bool,
     /// Records of damaged segments that were kept.
     pub kept_records: u64,
     /// Files that were taken out of the store: what is whole of them is in those that were written.
@@ -257,7 +260,8 @@ impl RepairReport {
         self.damage.is_empty() && !self.is_changed
     }
 
-    /// True if no record is lost or unsure.
+    /// True if no record is known to be lost or unsure. Ask [`RepairReport::may_miss_segments`]
+    /// as well.
     pub fn is_lossless(&self) -> bool {
         self.lost.is_empty()
             && self.lost_ranges.is_empty()

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use super::super::bytes::{array_at, u32_at};
 use super::super::checksum;
 use super::super::manifest::{
-    Edit, MANIFEST_HEADER_LEN, Manifest, ManifestError, SegmentState, State, decode, edit_at,
+    Edit, MANIFEST_HEADER_LEN, Manifest, ManifestError, PADDING, SegmentState, State, decode,
+    edit_at,
 };
 use super::super::segment::StoreId;
 
@@ -41,9 +42,11 @@ pub(crate) struct FoundManifest {
 /// The format's version, if this program does not read it.
 pub(crate) fn read_manifest(bytes: &[u8]) -> Result<FoundManifest, (u16, u16)> {
     match decode(bytes) {
-        Ok(Manifest { store, state, torn: false, .. }) => {
+        Ok(Manifest { store, state, torn: false, padding, .. }) => {
             let store = Some(store);
-            Ok(FoundManifest { store, state, ..Default::default() })
+            let wrong: Vec<_> = padding.map(|at| (at, PADDING.to_owned())).into_iter().collect();
+            let is_mended = !wrong.is_empty();
+            Ok(FoundManifest { store, state, wrong, is_mended, ..Default::default() })
         }
         Ok(Manifest { store, state, end, salt, .. }) => {
             if let Some(mended) = mended(bytes, salt, end) {

@@ -38,6 +38,8 @@ pub(super) struct Survey {
     /// Ids below this one were given out.
     pub(super) next_id: u64,
     pub(super) notes: Vec<String>,
+    /// The list of segments is not there, or not all of it.
+    pub(super) has_lost_edits: bool,
     pub(super) earlier_reports: Vec<PathBuf>,
 }
 
@@ -111,10 +113,7 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
         None => FoundManifest { state: State::new(), ..FoundManifest::default() },
     };
     let mut manifest_damage = Vec::new();
-    let mut notes = Vec::new();
     if bytes.is_none() {
-        let note = "without a manifest nobody knows whether whole segments are missing";
-        notes.push(note.to_owned());
         let what = "there are segments, but no manifest: it was lost, or a \
                     first backup or restore was cut off, and is to be made again"
             .to_owned();
@@ -126,6 +125,8 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
         manifest_damage.extend(found.wrong.iter().map(defect));
     }
     let store = found.store.or_else(|| vote(&headers));
+    let is_readable = found.wrong.is_empty() || found.is_mended || found.is_torn;
+    let has_lost_edits = bytes.is_none() || !is_readable;
     let mut surveyor = Surveyor {
         vfs,
         dir,
@@ -142,7 +143,8 @@ pub(super) fn survey(vfs: &dyn Vfs, dir: &Path, tell: Tell<'_>) -> Result<Survey
             strays: Vec::new(),
             leftovers: Vec::new(),
             next_id: 1,
-            notes,
+            notes: Vec::new(),
+            has_lost_edits,
             earlier_reports: Vec::new(),
         },
     };
@@ -254,7 +256,45 @@ impl Surveyor<'_> {
         }
         self.find_replaced();
         self.guess_start_of_tail();
+        if self.out.has_lost_edits {
+            let note = "without a whole manifest nobody knows whether whole segments are missing, \
+                        and what was durable at the end of the log";
+            self.out.notes.push(note.to_owned());
+            self.note_gaps();
+        }
         Ok(())
+    }
+
+    /// Stretches of the log of which nothing is left, where the list does not say why.
+    fn note_gaps(&mut self) {
+        let first_of = |found: &Found| {
+            let bases = found.pieces.iter().filter_map(|piece| match piece {
+                Piece::Frame { header, .. } => Some(header.base),
+                _ => None,
+            });
+            found.seal.map(|seal| seal.first).or_else(|| bases.min())
+        };
+        let segments = self.out.segments.iter().filter(|f| f.condition != Condition::Missing);
+        let mut parts: Vec<(u64, u64)> =
+            segments.filter_map(|found| Some((first_of(found)?, next_of(found)?))).collect();
+        parts.sort_unstable();
+        let (mut end, mut gaps) = (1, Vec::new());
+        for (first, next) in parts {
+            if first > end {
+                gaps.push(format!("{end} to {}", first - 1));
+            }
+            end = end.max(next);
+        }
+        if let Some(first) = gaps.first() {
+            let more = match gaps.len() {
+                1 => String::new(),
+                n => format!(" and of {} more stretches", n - 1),
+            };
+            self.out.notes.push(format!(
+                "nothing is left of sequence numbers {first}{more}: compaction has taken them \
+                 away, or a segment is missing"
+            ));
+        }
     }
 
     /// Where edits are lost, a segment that is not there may have been compacted: then there is one
@@ -312,6 +352,7 @@ impl Surveyor<'_> {
             self.out.manifest_damage.push(defect.into());
         }
         self.is_whole = false;
+        self.out.has_lost_edits = true;
         self.manifest.state.epoch = newest.epoch;
     }
 
@@ -387,6 +428,7 @@ impl Surveyor<'_> {
             }
         };
         self.is_whole &= !is_part;
+        self.out.has_lost_edits |= is_part;
         if is_part && self.out.manifest_damage.is_empty() {
             let what = format!("has lost an edit: segment {id} holds records, and is not listed");
             let defect = Corruption { file: self.dir.join(FILE_NAME), offset: 0, what };
