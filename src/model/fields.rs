@@ -1,6 +1,7 @@
 //! Reading a dictionary field by field, with errors that name the field.
 
 use super::error::ModelError;
+use super::integer::Integer;
 use super::node::Relationship;
 use crate::kv::{Map, Text, Value};
 
@@ -78,15 +79,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn int(&self, field: &str) -> Result<Option<i64>, ModelError> {
+    /// An integer of any size, if it is there and not null.
+    pub(super) fn int(&self, field: &str) -> Result<Option<Integer>, ModelError> {
+        /// The floats below it in magnitude are `i64`s, if they have no fraction.
+        const END: f64 = 9_223_372_036_854_775_808.0;
         match self.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::Int(int)) => Ok(Some(*int)),
-            Some(Value::Bool(truth)) => Ok(Some(i64::from(*truth))),
-            Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
-                Ok(Some(*float as i64))
+            Some(Value::Int(int)) => Ok(Some((*int).into())),
+            Some(Value::BigInt(big)) => Ok(Some(Integer::Big(big.clone()))),
+            Some(Value::Bool(truth)) => Ok(Some(i64::from(*truth).into())),
+            Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < END => {
+                Ok(Some((*float as i64).into()))
             }
-            Some(other) => Err(self.invalid(field, "an integer of 64 bits", other)),
+            Some(other) => Err(self.invalid(field, "an integer", other)),
         }
     }
 

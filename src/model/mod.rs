@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod graph;
 mod hash;
+mod integer;
 mod media;
 mod metadata_dict;
 mod node;
@@ -26,6 +27,7 @@ pub use chat::{BlockKind, ChatMessage, ContentBlock, MessageRole};
 pub use error::ModelError;
 pub use graph::{LabelledContent, LabelledNode, Relation};
 pub(crate) use hash::sha256;
+pub use integer::Integer;
 pub use media::{MediaData, MediaEmbeddings, MediaResource};
 pub use metadata_dict::KeptContent;
 pub use node::{

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ModelError;
+use super::integer::Integer;
 use super::media::MediaResource;
 use crate::kv::{Map, Text, Value};
 
@@ -132,9 +133,9 @@ pub struct TextContent {
     /// Its kind, `text/plain` unless said otherwise.
     pub mimetype: Text,
     /// Where it starts in its source, in characters.
-    pub start_char_idx: Option<i64>,
+    pub start_char_idx: Option<Integer>,
     /// Where it ends in its source, in characters.
-    pub end_char_idx: Option<i64>,
+    pub end_char_idx: Option<Integer>,
     /// How text and metadata are shown together: a Python format with `{metadata_str}` and
     /// `{content}`.
     pub text_template: Text,

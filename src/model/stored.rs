@@ -259,8 +259,8 @@ impl TextContent {
     fn write(&self, data: &mut Map) {
         data.set("text", &self.text);
         data.set("mimetype", &self.mimetype);
-        data.set("start_char_idx", self.start_char_idx);
-        data.set("end_char_idx", self.end_char_idx);
+        data.set("start_char_idx", self.start_char_idx.clone());
+        data.set("end_char_idx", self.end_char_idx.clone());
         data.set("text_template", &self.text_template);
     }
 

@@ -70,7 +70,10 @@ fn defaults_and_aliases_are_llamaindexs() {
     let class = old.get("__data__").and_then(|data| data.get("class_name"));
     assert_eq!(class, Some(&Value::from("ImageDocument")));
     let index = node("1", r#"{"id_": "a", "start_char_idx": 3.0, "unknown": 1}"#);
-    assert!(matches!(index.content, Content::Text(text) if text.start_char_idx == Some(3)));
+    assert!(matches!(index.content, Content::Text(text) if text.start_char_idx == Some(3.into())));
+    let far = node("1", r#"{"id_": "a", "start_char_idx": 9.1e18}"#);
+    assert!(matches!(far.content, Content::Text(text)
+        if text.start_char_idx == Some(9_100_000_000_000_000_000.into())));
     let image = node("2", r#"{"id_": "a", "image_resource": {"path": "q.gif"}}"#);
     assert!(matches!(image.content, Content::Image { image, .. }
         if image.path == Some("q.gif".into()) && image.mimetype == Some("image/gif".into())));

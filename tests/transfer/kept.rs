@@ -312,3 +312,26 @@ fn half_precision_comes_back() {
     let left_out = &report.unwrap().files[0].left_out;
     assert_eq!(left_out.first[0].what, r#"vector store: "siltstone""#);
 }
+
+/// Goal: places in a text that are beyond 64 bits, which LlamaIndex writes and reads, stay what
+/// they are: in the store, in the typed node, and in an export.
+#[test]
+fn places_beyond_64_bits_come_back() {
+    let text = r#"{"docstore/data": {"n": {"__data__": {"id_": "n", "text": "t",
+        "start_char_idx": -1180591620717411303424, "end_char_idx": 9223372036854775808,
+        "class_name": "TextNode"}, "__type__": "1"}}}"#;
+    let kv = memory();
+    import(&Files::of(&[("docstore.json", text)]), &kv, ImportOptions::new()).unwrap();
+    let places = |record: &Value| {
+        let data = record.get("__data__").unwrap();
+        ["start_char_idx", "end_char_idx"].map(|field| data.get(field).cloned())
+    };
+    let expected = ["-1180591620717411303424", "9223372036854775808"].map(Value::integer);
+    let out = parse(&exported(&kv).files["docstore.json"]);
+    assert_eq!(places(out.get("docstore/data").unwrap().get("n").unwrap()), expected);
+    let store = DocumentStore::new(kv.clone());
+    let node = store.get_document("n").unwrap();
+    assert_eq!(places(&node.to_value()), expected);
+    store.add_documents(&[node], &AddOptions::default()).unwrap();
+    assert_eq!(places(&kv.get("docstore/data", b"n").unwrap().unwrap()), expected);
+}

@@ -65,8 +65,8 @@ fn chunk(document: &Node, place: usize, text: Text, chars: std::ops::Range<usize
     let mut id = document.id.code_points().collect::<Vec<_>>();
     id.extend(format!("#{place:04}").chars().map(u32::from));
     let mut content = TextContent::from(text);
-    content.start_char_idx = i64::try_from(chars.start).ok();
-    content.end_char_idx = i64::try_from(chars.end).ok();
+    content.start_char_idx = i64::try_from(chars.start).ok().map(Into::into);
+    content.end_char_idx = i64::try_from(chars.end).ok().map(Into::into);
     Node::new(Text::from_code_points(id), Content::Text(content))
 }
 
