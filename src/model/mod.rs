@@ -34,6 +34,7 @@ pub use node::{
     Content, ImageContent, IndexTarget, Node, NodeKind, Related, RelatedNode, Relationship,
     Resources, TextContent,
 };
+pub(crate) use python::to_str;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,18 @@ pub(super) fn push_str(value: &Value, out: &mut TextBuilder) {
     }
 }
 
+/// `str(value)`.
+pub(crate) fn to_str(value: &Value) -> Text {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => {
+            let mut out = TextBuilder::default();
+            push_repr(other, &mut out);
+            out.finish()
+        }
+    }
+}
+
 /// Appends `repr(value)`.
 pub(super) fn push_repr(value: &Value, out: &mut TextBuilder) {
     match value {

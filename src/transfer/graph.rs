@@ -1,4 +1,7 @@
 //! The file of `SimpleGraphStore`: `{"graph_dict": {subject: [[relation, object], ..]}}`.
+//!
+//! A relation or object that is no text becomes what Python's `str` makes of it, `30` or `None`, as
+//! it does when LlamaIndex loads the file; LlamaIndex's next `persist` writes it so, too.
 
 use super::error::Stop;
 use super::export::{Caught, Failed, Out};
@@ -6,6 +9,7 @@ use super::load::{Json, Load, shown};
 use super::space::Space;
 use crate::kv::json::Next;
 use crate::kv::{Text, Value};
+use crate::model::to_str;
 use crate::stores::{GraphStore, TextTriplet};
 
 /// Triplets that are given to the store at a time.
@@ -74,14 +78,11 @@ fn edges_of(
     json.enter()?;
     while json.item()? {
         let edge = json.value()?;
-        let Some([Value::Text(relation), Value::Text(object)]) = edge.as_list() else {
-            load.bad(json, || format!("graph_dict: {}: no pair of texts", shown(subject)))?;
+        let Some([relation, object]) = edge.as_list() else {
+            load.bad(json, || format!("graph_dict: {}: no pair", shown(subject)))?;
             continue;
         };
-        if !load.fits(json, relation)? || !load.fits(json, object)? {
-            continue;
-        }
-        triplets.push((subject.clone(), relation.clone(), object.clone()));
+        triplets.push((subject.clone(), to_str(relation), to_str(object)));
         if triplets.len() >= TRIPLETS_LEN {
             give(store, triplets)?;
         }

@@ -335,3 +335,14 @@ fn places_beyond_64_bits_come_back() {
     store.add_documents(&[node], &AddOptions::default()).unwrap();
     assert_eq!(places(&kv.get("docstore/data", b"n").unwrap().unwrap()), expected);
 }
+
+#[test]
+fn a_graph_of_numbers_is_taken_as_llamaindex_loads_it() {
+    let text = r#"{"graph_dict": {"Alice": [["age", 30], [null, true]], "a": [["b", null]]}}"#;
+    let kv = memory();
+    import(&Files::of(&[("graph_store.json", text)]), &kv, ImportOptions::new()).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&exported(&kv).files["graph_store.json"]),
+        r#"{"graph_dict": {"Alice": [["age", "30"], ["None", "True"]], "a": [["b", "None"]]}}"#
+    );
+}

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{GraphStore, List};
 use crate::kv::{KvStore, Map, Text, Value};
+use crate::model::to_str;
 use crate::stores::StoreError;
 
 /// Subjects or edges that are read at a time while others may change the store.
@@ -108,7 +109,8 @@ impl GraphStore {
     }
 
     /// Replaces everything in the store by what LlamaIndex persisted, in one atomic batch.
-    /// Triplets that come twice are kept once.
+    /// Triplets that come twice are kept once. A relation or object that is no text becomes what
+    /// Python's `str` makes of it, as it does when LlamaIndex loads it: `30`, `None`, `True`.
     ///
     /// # Errors
     ///
@@ -132,10 +134,8 @@ impl GraphStore {
                 self.enter(kv, subj)?;
                 for (index, edge) in edges.iter().enumerate() {
                     match edge.as_list() {
-                        Some([Value::Text(rel), Value::Text(obj)]) => {
-                            self.add(kv, subj, rel, obj)?;
-                        }
-                        _ => return Err(bad(pointer(index), "is no pair of texts")),
+                        Some([rel, obj]) => self.add(kv, subj, &to_str(rel), &to_str(obj))?,
+                        _ => return Err(bad(pointer(index), "is no pair")),
                     }
                 }
             }

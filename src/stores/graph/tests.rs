@@ -218,7 +218,7 @@ fn a_dictionary_that_is_none_changes_nothing() {
         ("[]", "/"),
         (r#"{"graph_dict": []}"#, "/graph_dict"),
         (r#"{"graph_dict": {"x": [["r", "y"]], "z": 1}}"#, "/graph_dict/z"),
-        (r#"{"graph_dict": {"x": [["r", "y"], ["r", 1]]}}"#, "/graph_dict/x/1"),
+        (r#"{"graph_dict": {"x": [["r", "y"], ["r", 1, 2]]}}"#, "/graph_dict/x/1"),
         (r#"{"graph_dict": {"x": [["r"]]}}"#, "/graph_dict/x/0"),
     ] {
         let dict = crate::kv::json::from_slice(json.as_bytes()).expect("it is JSON");
@@ -242,4 +242,19 @@ fn subjects_without_edges_are_kept() {
     ok(graph.add_subject("c"));
     let found = ok(graph.get_rel_map(None, 2, 30));
     assert_eq!(found.iter().map(|(_, found)| found.len()).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
+/// Goal: what is no text in a triplet is what LlamaIndex makes of it when it loads the dictionary.
+/// Method: the texts are those that `SimpleGraphStore.from_persist_path` of 0.14.25 returned.
+#[test]
+fn what_is_no_text_is_as_python_shows_it() {
+    let graph = GraphStore::new(Arc::new(MemoryKv::new()));
+    let json = br#"{"graph_dict": {"a": [["age", 30], ["h", 1.5], ["z", 1e16], ["t", true],
+        [null, "x"], ["l", [1, "b"]], ["m", {"k": null}], ["age", "30"]]}}"#;
+    ok(graph.load_dict(&crate::kv::json::from_slice(json).expect("it is JSON")));
+    let found: Vec<String> =
+        ok(graph.get("a")).iter().map(|(rel, obj)| format!("{rel}={obj}")).collect();
+    let expected =
+        ["age=30", "h=1.5", "z=1e+16", "t=True", "None=x", "l=[1, 'b']", "m={'k': None}"];
+    assert_eq!(found, expected);
 }
