@@ -35,6 +35,7 @@
 use std::ops::ControlFlow;
 
 use crate::kv::{KvStore, Map, Value};
+use crate::limits::KEY_LEN_MAX;
 use crate::stores::StoreError;
 
 /// Most values in one chunk.
@@ -43,6 +44,9 @@ const CHUNK_LEN_MAX: usize = 32;
 /// A chunk takes no further value once its values have this many bytes, as estimated by
 /// [`weight`].
 const CHUNK_BYTES: usize = 4096;
+
+/// Longest owner, in bytes: before it stands a chunk's number, of 20 digits at most, and a colon.
+pub(crate) const OWNER_LEN_MAX: usize = KEY_LEN_MAX - 21;
 
 /// A list of values. See the [module](self).
 pub(crate) struct List<'a> {

@@ -29,6 +29,7 @@ pub use index::{
 pub use ingestion::{
     DEFAULT_CACHE_COLLECTION, IngestionCache, IngestionOptions, IngestionPipeline, Transformation,
 };
+pub(crate) use list::OWNER_LEN_MAX;
 pub use property_graph::{
     GraphFilter, GraphSchema, LabelSchema, PropertyGraphImport, PropertyGraphStore, PropertyKind,
     TRIPLETS_LEN_MAX, Triplet,

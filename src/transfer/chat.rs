@@ -17,7 +17,7 @@ const MESSAGES_LEN: usize = 256;
 
 /// Walks through the file.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
-    load.claim(Space::Chats)?;
+    load.claim(json, Space::Chats)?;
     if !load.is_first() {
         return Ok(json.pass()?);
     }

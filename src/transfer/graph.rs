@@ -17,7 +17,7 @@ const TRIPLETS_LEN: usize = 256;
 
 /// Walks through the file.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
-    load.claim(Space::Graph)?;
+    load.claim(json, Space::Graph)?;
     if !load.is_first() {
         return Ok(json.pass()?);
     }
@@ -34,7 +34,7 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop>
             continue;
         }
         while let Some(subject) = json.key()? {
-            if !load.fits(json, &subject)? {
+            if !load.fits_as_owner(json, &subject)? {
                 continue;
             }
             if json.peek()? != Next::List {

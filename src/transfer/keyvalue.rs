@@ -67,14 +67,15 @@ pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>, holds: Holds) -> Re
                 ref_docs(json, load, &collection, &namespace)?;
             }
             Records::Other => {
-                load.claim(Space::Collection(collection.clone()))?;
+                load.claim(json, Space::Collection(collection.clone()))?;
                 while let Some(key) = json.key()? {
                     let record = json.value()?;
                     if holds == Holds::Structs && !is_struct(&record) {
                         load.bad(json, || of(&collection, &key, NO_STRUCT))?;
                         continue;
                     }
-                    if holds == Holds::Structs && is_faulty(json, load, &collection, &key, &record)?
+                    if holds == Holds::Structs
+                        && is_faulty(json, load, &collection, &key, &record, false)?
                     {
                         continue;
                     }
@@ -101,8 +102,8 @@ fn data(
     };
     // A collection holds the ones or the others: they are kept differently.
     let mut kind = (namespace == INDEX_NAMESPACE || holds == Holds::Structs).then_some(true);
-    if kind == Some(true) {
-        load.claim(space(true))?;
+    if kind == Some(true) && !load.claim(json, space(true))? {
+        return pass_rest(json);
     }
     while let Some(id) = json.key()? {
         let record = json.value()?;
@@ -115,8 +116,8 @@ fn data(
             load.bad(json, || of(collection, &id, "has no type that LlamaIndex knows"))?;
             continue;
         }
-        if kind.is_none() {
-            load.claim(space(found))?;
+        if kind.is_none() && !load.claim(json, space(found))? {
+            return pass_rest(json);
         }
         if *kind.get_or_insert(found) != found {
             let what = if found { "is an index struct among nodes" } else { NO_STRUCT };
@@ -142,7 +143,16 @@ fn data(
         }
         load.taken(json)?;
     }
-    if kind.is_none() { load.claim(space(false)) } else { Ok(()) }
+    if kind.is_none() {
+        load.claim(json, space(false))?;
+    }
+    Ok(())
+}
+
+/// Passes over what is left of a collection that cannot be stored.
+fn pass_rest(json: &mut Json<'_>) -> Result<(), Stop> {
+    while json.key()?.is_some() {}
+    Ok(())
 }
 
 /// True for a record that names a class of nodes.
@@ -164,7 +174,9 @@ fn metadata(
     namespace: &str,
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
-    load.claim(Space::Documents(namespace.to_owned()))?;
+    if !load.claim(json, Space::Documents(namespace.to_owned()))? {
+        return pass_rest(json);
+    }
     let is_now = load.is_first();
     each(json, load, is_now, |json, load, id, record| {
         let Value::Map(record) = record else {
@@ -188,7 +200,9 @@ fn ref_docs(
     namespace: &str,
 ) -> Result<(), Stop> {
     let store = load.kv().map(|kv| documents(&kv, namespace));
-    load.claim(Space::Documents(namespace.to_owned()))?;
+    if !load.claim(json, Space::Documents(namespace.to_owned()))? {
+        return pass_rest(json);
+    }
     let is_now = load.is_for_waiting();
     each(json, load, is_now, |json, load, id, record| {
         let Some(info) = RefDocInfo::from_record(&record) else {
@@ -255,7 +269,7 @@ fn index_struct(
     if record.get("__data__").is_none() {
         return load.bad(json, || of(collection, id, "is no record of an index struct"));
     }
-    if is_faulty(json, load, collection, id, record)? {
+    if is_faulty(json, load, collection, id, record, true)? {
         return Ok(());
     }
     if let Some(kv) = load.kv() {
@@ -264,15 +278,17 @@ fn index_struct(
     load.taken(json)
 }
 
-/// True for an index struct that LlamaIndex cannot read: it would read none of that file.
+/// True for an index struct that LlamaIndex cannot read: it would read none of that file. Also for
+/// one that an index store cannot keep, if it is to keep it `in_parts`.
 fn is_faulty(
     json: &Json<'_>,
     load: &mut Load<'_>,
     collection: &str,
     id: &Text,
     record: &Value,
+    in_parts: bool,
 ) -> Result<bool, Stop> {
-    let fault = if load.is_to_check() { IndexStruct::fault(record) } else { None };
+    let fault = if load.is_to_check() { IndexStruct::fault(record, in_parts) } else { None };
     match &fault {
         Some(what) => load.bad(json, || of(collection, id, what)).map(|()| true),
         None => Ok(false),

@@ -13,8 +13,9 @@ use super::report::FileReport;
 use super::space::Space;
 use crate::engine::Durability;
 use crate::kv::json::{JsonReader, Next, StreamError};
-use crate::kv::{KvStore, Staged, Text, Value};
+use crate::kv::{KvStore, MemoryKv, Staged, Text, Value};
 use crate::limits::{COLLECTION_NAME_LEN_MAX, KEY_LEN_MAX};
+use crate::stores::OWNER_LEN_MAX;
 
 /// Bytes that become one batch, or a little more: of a file, or of memory for what was made of it,
 /// which is far more if the records are small.
@@ -139,17 +140,26 @@ impl<'a> Load<'a> {
         self.learned.occurrences.get(key).copied().unwrap_or(1)
     }
 
-    /// What the file says of `space` takes the place of what is there. No other file may.
-    pub(super) fn claim(&mut self, space: Space) -> Result<(), Stop> {
+    /// What the file says of `space` takes the place of what is there. No other file may. False if
+    /// the space cannot be: its collections would have names that are too long.
+    pub(super) fn claim(&mut self, json: &Json<'_>, space: Space) -> Result<bool, Stop> {
+        if self.is_to_check() {
+            let nowhere: Arc<dyn KvStore> = Arc::new(MemoryKv::new());
+            if space.clear(&nowhere).is_err() {
+                let what = "its collections would have names of more than";
+                self.bad(json, || format!("{space}: {what} {COLLECTION_NAME_LEN_MAX} bytes"))?;
+                return Ok(false);
+            }
+        }
         if !matches!(self.walk, Walk::Check) {
-            return Ok(());
+            return Ok(true);
         }
         match self.claims.get(&space) {
             None => {
                 self.claims.insert(space, self.report.name.clone());
-                Ok(())
+                Ok(true)
             }
-            Some(other) if *other == self.report.name => Ok(()),
+            Some(other) if *other == self.report.name => Ok(true),
             Some(other) => Err(Stop::Twice { space: space.to_string(), other: other.clone() }),
         }
     }
@@ -249,14 +259,22 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// A key that can be stored; `None` if it cannot.
+    /// True for a key that can be stored.
     pub(super) fn fits(&mut self, json: &Json<'_>, key: &Text) -> Result<bool, Stop> {
-        if key.len() <= KEY_LEN_MAX {
-            return Ok(true);
-        }
+        self.fits_in(json, key, KEY_LEN_MAX)
+    }
+
+    /// True for a key that owns a list, whose chunks are stored under more than that key.
+    pub(super) fn fits_as_owner(&mut self, json: &Json<'_>, key: &Text) -> Result<bool, Stop> {
+        self.fits_in(json, key, OWNER_LEN_MAX)
+    }
+
+    fn fits_in(&mut self, json: &Json<'_>, key: &Text, max: usize) -> Result<bool, Stop> {
         let len = key.len();
-        self.bad(json, || format!("a key is {len} bytes long, more than {KEY_LEN_MAX}"))?;
-        Ok(false)
+        if len > max {
+            self.bad(json, || format!("a key is {len} bytes long, more than {max}"))?;
+        }
+        Ok(len <= max)
     }
 
     /// The name of a collection; `None` if none can be named so.

@@ -12,7 +12,7 @@ use crate::stores::{PropertyGraphImport, PropertyGraphStore};
 
 /// Walks through the file. Relations name nodes: they wait if they come before them.
 pub(super) fn walk(json: &mut Json<'_>, load: &mut Load<'_>) -> Result<(), Stop> {
-    load.claim(Space::PropertyGraph)?;
+    load.claim(json, Space::PropertyGraph)?;
     if !load.enter(json, "the property graph store")? {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::space::{Space, vectors};
 use crate::kv::json::StreamError;
 use crate::kv::{Map, Text, Value};
 use crate::limits::KEY_LEN_MAX;
-use crate::stores::{VectorEntry, VectorStore};
+use crate::stores::{OWNER_LEN_MAX, VectorEntry, VectorStore};
 
 /// What the dictionary of embeddings is called.
 const EMBEDDINGS: &str = "embedding_dict";
@@ -51,7 +51,9 @@ pub(super) fn walk(
     namespace: &str,
     path: &[&str],
 ) -> Result<(), Stop> {
-    load.claim(Space::Vectors(namespace.to_owned()))?;
+    if !load.claim(json, Space::Vectors(namespace.to_owned()))? {
+        return Ok(json.skip()?);
+    }
     match load.kv() {
         None => check(json, load, path),
         Some(kv) => {
@@ -95,6 +97,9 @@ fn check(json: &mut Json<'_>, load: &mut Load<'_>, path: &[&str]) -> Result<(), 
             };
             if !is_right {
                 load.bad(json, || of(&name, &id, wanted))?;
+            } else if let Some(long) = (name == REF_DOCS).then(|| too_long(&value)).flatten() {
+                let what = format!("has a ref doc id of {long} bytes, more than {OWNER_LEN_MAX}");
+                load.bad(json, || of(&name, &id, &what))?;
             } else if load.fits(json, &id)? && name == EMBEDDINGS {
                 load.taken(json)?;
             } else {
@@ -127,6 +132,16 @@ fn ref_doc(value: &Value) -> Option<Option<Text>> {
         Value::Text(id) => Some(Some(id.clone()).filter(|id| *id != NO_REF_DOC)),
         _ => None,
     }
+}
+
+/// The length of a ref doc's id that cannot be stored: the rows of one are a list that it owns.
+fn too_long(value: &Value) -> Option<usize> {
+    Some(value.as_text()?.len()).filter(|len| *len > OWNER_LEN_MAX)
+}
+
+/// The ref doc that a row gets, as far as there is one that can be stored.
+fn kept_ref_doc(value: &Value) -> Option<Option<Text>> {
+    ref_doc(value).filter(|_| too_long(value).is_none())
 }
 
 /// One of the three dictionaries, as it is read beside the others.
@@ -212,7 +227,7 @@ fn fill(load: &mut Load<'_>, store: &VectorStore, path: &[&str]) -> Result<(), S
             continue;
         };
         floats += embedding.len();
-        let ref_doc_id = found_ref.as_ref().and_then(ref_doc).flatten();
+        let ref_doc_id = found_ref.as_ref().and_then(kept_ref_doc).flatten();
         rows.push(VectorEntry { id, embedding, ref_doc_id, metadata: found_map.and_then(map) });
         if rows.len() >= ROWS_MAX || floats >= FLOATS_MAX {
             store.add_entries(&rows)?;
@@ -226,7 +241,7 @@ fn fill(load: &mut Load<'_>, store: &VectorStore, path: &[&str]) -> Result<(), S
     store.add_entries(&rows)?;
     // What stands in another order than the embeddings.
     while let Some((id, value)) = load.tolerate(ref_docs.take())?.flatten() {
-        if let Some(ref_doc_id) = ref_doc(&value)
+        if let Some(ref_doc_id) = kept_ref_doc(&value)
             && !change(store, &id, |entry| entry.ref_doc_id = ref_doc_id)?
         {
             orphan(load, &ref_docs, REF_DOCS, &id);

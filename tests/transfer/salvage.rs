@@ -127,3 +127,157 @@ fn chats_in_a_string_are_chats() {
     let said = import(&files, &kv, ImportOptions::new()).unwrap_err().to_string();
     assert!(said.starts_with("chat_store.json: Unterminated string starting"), "{said}");
 }
+
+/// An index struct of an index store's file.
+fn index_struct(kind: &str, fields: &str) -> String {
+    let data = json::to_string(&Value::from(fields), json::Style::Python);
+    format!(r#"{{"__type__": "{kind}", "__data__": {data}}}"#)
+}
+
+/// Goal: what is too long for the keys and names under which it would be stored is found before
+/// anything is written, in a file and at a place, and a salvage takes all but it.
+#[test]
+fn what_is_too_long_to_be_stored_is_found_first() {
+    let (long, word) = ("k".repeat(65_535), "k".repeat(100_000));
+    let of_structs = |kind: &str, fields: String| {
+        let (wrong, right) = (index_struct(kind, &fields), index_struct("list", "{}"));
+        format!(r#"{{"index_store/data": {{"a": {wrong}, "b": {right}}}}}"#)
+    };
+    let of_documents = |namespace: &str| {
+        let node = r#"{"__data__": {"id_": "n"}, "__type__": "1"}"#;
+        format!(
+            r#"{{"{namespace}/data": {{"n": {node}}}, "{namespace}/metadata": {{"n": {{}}}},
+            "docstore/metadata": {{"a": {{"doc_hash": "h"}}}}}}"#
+        )
+    };
+    let vectors = r#"{"embedding_dict": {"a": [1.0], "b": [2.0]}, "text_id_to_ref_doc_id": "#;
+    let namespace = "n".repeat(236);
+    let of_namespace = format!("{namespace}__vector_store.json");
+    let list = index_struct("list", "{}");
+    for (name, text, what, records) in [
+        (
+            "index_store.json",
+            of_structs("keyword_table", format!(r#"{{"table": {{"{word}": ["n"]}}}}"#)),
+            "\"a\" has a field table that has an entry that is 100000 bytes long",
+            1,
+        ),
+        (
+            "index_store.json",
+            of_structs("vector_store", format!(r#"{{"nodes_dict": {{"{long}": "n"}}}}"#)),
+            "\"a\" has a field nodes_dict that has an entry that is 65535 bytes long",
+            1,
+        ),
+        (
+            "default__vector_store.json",
+            format!(r#"{vectors}{{"a": "{long}", "b": "r"}}, "metadata_dict": {{}}}}"#),
+            "text_id_to_ref_doc_id: \"a\" has a ref doc id of 65535 bytes",
+            2,
+        ),
+        (
+            "graph_store.json",
+            format!(r#"{{"graph_dict": {{"{long}": [["r", "o"]], "a": [["r", "o"]]}}}}"#),
+            "a key is 65535 bytes long",
+            1,
+        ),
+        (&of_namespace, format!("{vectors}{{}}}}"), "would have names of more than 255 bytes", 0),
+        (
+            "docstore.json",
+            of_documents(&format!("{namespace}0123456789")),
+            "would have names of more than 255 bytes",
+            1,
+        ),
+        (
+            "index_store.json",
+            format!(
+                r#"{{"{namespace}0123456789/data": {{"a": {list}}},
+                "index_store/data": {{"b": {list}}}}}"#
+            ),
+            "would have names of more than 255 bytes",
+            1,
+        ),
+    ] {
+        let files = Files::of(&[(name, &text), ("chat_store.json", r#"{"store": {}}"#)]);
+        let refused = Import::check(&files, ImportOptions::new(), &mut |_, _| {}).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.starts_with(&format!("{name}: byte ")), "{said}");
+        assert!(said.contains(what), "{what}: {said}");
+        let kv = memory();
+        let report = import(&files, &kv, ImportOptions::new().salvage(true)).unwrap();
+        let problems: u64 = report.files.iter().map(|file| file.problems.count).sum();
+        assert!(problems > 0, "{said}");
+        assert_eq!(report.records(), records, "{said}");
+        let again = memory();
+        let taken = import(&exported(&kv), &again, ImportOptions::new()).unwrap();
+        assert_eq!(taken.records(), records, "{said}");
+    }
+}
+
+/// Goal: whatever passes the check can be written. Method: ids, keywords and names of lengths
+/// around the longest, each with so many entries that lists of them are kept in several records.
+#[test]
+fn what_passes_the_check_can_be_written() {
+    let (mut refused, mut taken) = (0, 0);
+    let each = |item: &dyn Fn(usize) -> String| (0..100).map(item).collect::<Vec<_>>().join(", ");
+    let mut try_one = |name: &str, text: &str| {
+        let files = Files::of(&[(name, text)]);
+        match Import::check(&files, ImportOptions::new(), &mut |_, _| {}) {
+            Err(_) => refused += 1,
+            Ok(import) => {
+                import.write(&memory(), &mut |_, _| {}).unwrap();
+                taken += 1;
+            }
+        }
+    };
+    for len in (65_470..65_540).step_by(3) {
+        let long = "k".repeat(len);
+        let ids = each(&|i| format!("\"n{i}\""));
+        for (kind, fields) in [
+            ("keyword_table", format!(r#"{{"table": {{"{long}": [{ids}], "a": ["{long}"]}}}}"#)),
+            ("vector_store", format!(r#"{{"nodes_dict": {{"{long}": "{long}"}}}}"#)),
+            ("list", format!(r#"{{"nodes": ["{long}", {ids}, "{long}"]}}"#)),
+            (
+                "tree",
+                format!(
+                    r#"{{"all_nodes": {{"0": "{long}"}},
+                    "node_id_to_children_ids": {{"{long}": [{ids}]}}}}"#
+                ),
+            ),
+        ] {
+            let record = index_struct(kind, &fields);
+            try_one(
+                "index_store.json",
+                &format!(r#"{{"index_store/data": {{"{long}": {record}}}}}"#),
+            );
+        }
+        let edges = each(&|i| format!("[\"r\", \"o{i}\"]"));
+        try_one("graph_store.json", &format!(r#"{{"graph_dict": {{"{long}": [{edges}]}}}}"#));
+        let (rows, refs) =
+            (each(&|i| format!("\"n{i}\": [1.0]")), each(&|i| format!("\"n{i}\": \"{long}\"")));
+        let text = format!(
+            r#"{{"embedding_dict": {{{rows}, "{long}": [1.0]}},
+            "text_id_to_ref_doc_id": {{{refs}}}}}"#
+        );
+        try_one("default__vector_store.json", &text);
+        let messages = each(&|_| r#"{"role": "user", "content": "hello"}"#.to_owned());
+        try_one("chat_store.json", &format!(r#"{{"store": {{"{long}": [{messages}]}}}}"#));
+        let text = format!(
+            r#"{{"docstore/metadata": {{"{long}": {{"doc_hash": "h", "ref_doc_id": "{long}"}}}},
+            "docstore/ref_doc_info": {{"{long}": {{"node_ids": [{ids}, "{long}"]}}}}}}"#
+        );
+        try_one("docstore.json", &text);
+        let text = format!(
+            r#"{{"nodes": {{"{long}": {{"label": "{long}", "name": "{long}", "properties": {{}}}}}},
+            "relations": {{}}, "triplets": [["{long}", "{long}", "{long}"]]}}"#
+        );
+        try_one("property_graph_store.json", &text);
+    }
+    for len in 225..255 {
+        let namespace = "n".repeat(len);
+        try_one(&format!("{namespace}__vector_store.json"), r#"{"embedding_dict": {"a": [1.0]}}"#);
+        let record = index_struct("keyword_table", r#"{"table": {"w": ["n"]}}"#);
+        try_one("index_store.json", &format!(r#"{{"{namespace}/data": {{"a": {record}}}}}"#));
+        let info = r#"{"r": {"node_ids": ["a"]}}"#;
+        try_one("docstore.json", &format!(r#"{{"{namespace}/ref_doc_info": {info}}}"#));
+    }
+    assert!(refused > 50 && taken > 150, "{refused} refused, {taken} taken");
+}

@@ -1,6 +1,11 @@
 //! Which index structs there are, and of what fields they consist.
 
 use crate::kv::{Map, Text, Value};
+use crate::stores::list::OWNER_LEN_MAX;
+
+/// Longest text of a struct that becomes a part of a stored key, in bytes: before it stand the
+/// struct's serial number, of 20 digits at most, a letter and a mark.
+const TEXT_LEN_MAX: usize = OWNER_LEN_MAX - 22;
 
 /// What kind of index a struct belongs to; LlamaIndex's `IndexStructType`, as far as there is a
 /// class for it.
@@ -255,6 +260,16 @@ impl Field {
             read.insert(if self.has_int_keys() { int_key(key)? } else { key.clone() }, value);
         }
         Ok(read.into())
+    }
+
+    /// What is too long to be stored, if something is: a key, or a text whose keys are listed.
+    pub(super) fn too_long(self, found: &Value) -> Option<String> {
+        let map = found.as_map()?;
+        let values = map.iter().map(|(_, value)| value).filter(|_| self.lists_keys());
+        let texts = values.flat_map(|value| value.as_list().unwrap_or(std::slice::from_ref(value)));
+        let mut all = map.keys().chain(texts.filter_map(Value::as_text));
+        let len = all.find(|text| text.len() > TEXT_LEN_MAX)?.len();
+        Some(format!("has an entry that is {len} bytes long, more than {TEXT_LEN_MAX}"))
     }
 
     /// What keeps LlamaIndex from reading what is there. It makes texts of other values, takes the

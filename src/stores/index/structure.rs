@@ -150,8 +150,8 @@ impl IndexStruct {
 
     /// What keeps LlamaIndex from reading a record of a type that it has a class for; `None` if
     /// nothing does, also where it makes something of a record that [`IndexStruct::from_value`]
-    /// does not.
-    pub(crate) fn fault(record: &Value) -> Option<String> {
+    /// does not. With `in_parts` also what keeps an index store from keeping it in parts.
+    pub(crate) fn fault(record: &Value, in_parts: bool) -> Option<String> {
         let name = record.get("__type__").and_then(Value::as_text)?;
         let kind = name.as_str().and_then(StructKind::from_name)?;
         let read;
@@ -168,9 +168,13 @@ impl IndexStruct {
         let Some(map) = data.and_then(Value::as_map) else {
             return Some("has __data__ that is no dictionary".to_owned());
         };
-        let fault = |field: &Field| Some((field.name(), field.fault(map.get(field.name())?)?));
-        let (field, what) = kind.fields().iter().find_map(fault)?;
-        Some(format!("has a field {field} that {what}"))
+        let fault = |field: &Field| {
+            let found = map.get(field.name())?;
+            let long = || field.too_long(found).filter(|_| in_parts);
+            let what = field.fault(found).map(str::to_owned).or_else(long)?;
+            Some(format!("has a field {} that {what}", field.name()))
+        };
+        kind.fields().iter().find_map(fault)
     }
 }
 
