@@ -1,7 +1,7 @@
 //! `siltstone import LLAMA_DIR --store DIR`.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::bar::Bar;
 use super::failure::{Failure, warn};
@@ -11,7 +11,7 @@ use super::snapshots::keeping_all;
 use super::{Outcome, directory, open_whole};
 use crate::kv::{LogKv, Map, Value};
 use crate::transfer::{
-    DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Listed, Problem,
+    DirSource, FileReport, Ignored, Import, ImportOptions, ImportReport, Left, Listed, Problem,
     TransferError,
 };
 
@@ -36,12 +36,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let what = args.from.display();
     let single = args.from.file_name().and_then(OsStr::to_str).filter(|_| args.from.is_file());
-    let failed = |e: TransferError| {
-        let words = e.for_program();
+    let failed_with = |words: &str| {
         // A file that is imported alone is named by its path.
         let rest = single.and_then(|name| words.strip_prefix(name)?.strip_prefix(": "));
-        Failure::of(&what, rest.unwrap_or(&words))
+        Failure::of(&what, rest.unwrap_or(words))
     };
+    let failed = |e: TransferError| failed_with(&e.for_program());
     let source = DirSource::new(&args.from);
     let options = ImportOptions::new().salvage(args.salvage).replace(args.replace);
     let options = options.names(args.names.names());
@@ -49,8 +49,17 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
     let mut show = |done, total| bar.show(done, total, String::new);
     // Before the store is opened: if nothing can be imported, none is made.
     let import = Import::check(&source, options, &mut show).map_err(failed)?;
+    let is_new = !is_there(&args.store);
     let db = open_whole(keeping_all(), &args.store)?;
-    let report = import.write_to_log(&LogKv::new(db.clone()), &mut show).map_err(failed)?;
+    let written = import.write_to_log(&LogKv::new(db.clone()), &mut show);
+    let report = written.map_err(|e| match e {
+        TransferError::Broken { left: Left::AsItWas, .. } if is_new => {
+            let words = e.for_program();
+            let words = words.strip_suffix(&Left::AsItWas.to_string()).unwrap_or(&words);
+            failed_with(&format!("{words}the store that was made for it is empty"))
+        }
+        e => failed(e),
+    })?;
     db.close()?;
     drop(bar);
     if out.is_json() {
@@ -71,6 +80,11 @@ pub(super) fn run(args: &Args, out: &mut Output) -> Result<Outcome, Failure> {
         }
     }
     Ok(Outcome::No)
+}
+
+/// True if there is something in the directory.
+fn is_there(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn in_words(report: &ImportReport, out: &mut Output) -> Result<(), Failure> {

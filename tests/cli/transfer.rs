@@ -282,3 +282,28 @@ fn an_export_into_a_store_is_refused() {
     fs::write(dir.join("MANIFEST"), "include *.py").unwrap();
     ok(dir, &["export", "store", "out"]);
 }
+
+/// Goal: an import that fails when it writes says what is left, and the next one can use it.
+/// Method: no file may grow beyond 32 KiB, which the signal would else end the program for.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_import_that_fails_says_what_is_left() {
+    let dir = with_llama();
+    let dir = dir.path();
+    let import = |rest: &[&str]| {
+        let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+        let mut shell = std::process::Command::new("sh");
+        shell.current_dir(dir).args(["-c", script, env!("CARGO_BIN_EXE_siltstone")]);
+        let output = shell.args(["import", "llama", "--store", "store"]).args(rest).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        stderr(&output)
+    };
+    let line = import(&[]);
+    assert!(line.starts_with("siltstone: llama: the import failed: "), "{line}");
+    assert!(line.ends_with("; the store that was made for it is empty\n"), "{line}");
+    assert_eq!(ok(dir, &["list", "store"]), "");
+    let line = import(&[]);
+    assert!(line.ends_with("; the store is as it was\n"), "{line}");
+    ok(dir, &["import", "llama", "--store", "store"]);
+}
