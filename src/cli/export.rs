@@ -83,7 +83,8 @@ fn in_words(report: &ExportReport, out: &mut Output) -> Result<(), Failure> {
         out.line(&format!("not exported: {}: {}", one_line(name), one_line(why)))?;
     }
     for name in &report.removed {
-        out.line(&format!("removed: {}: of an earlier export", one_line(name)))?;
+        let why = "LlamaIndex would load it, and the store has nothing for it";
+        out.line(&format!("removed: {}: {why}", one_line(name)))?;
     }
     for warning in &report.warnings {
         out.line(&format!("warning: {warning}"))?;

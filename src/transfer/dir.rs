@@ -107,8 +107,8 @@ pub(super) fn is_unfinished(name: &str) -> bool {
 }
 
 /// A directory to export into. Files are written under names that begin with a dot and renamed
-/// when all of them are on the device; then files of an earlier export are removed that LlamaIndex
-/// would load with the new ones ([`Target::replace`]). If the power fails in between, the
+/// when all of them are on the device; then other files are removed that LlamaIndex would load
+/// with the new ones, whoever wrote them ([`Target::replace`]). If the power fails in between, the
 /// directory holds some of the new files, each of them whole, and old ones beside them. Dropped
 /// before the commit, it leaves nothing behind.
 ///

@@ -33,7 +33,8 @@ pub struct ExportReport {
     pub left_out: Vec<Ignored>,
     /// What LlamaIndex will read otherwise than it is here.
     pub warnings: Vec<String>,
-    /// Files of an earlier export that were removed: LlamaIndex would have read them.
+    /// Files that were there and were removed: LlamaIndex would load them, and the store has
+    /// nothing for them.
     pub removed: Vec<String>,
     /// How many vector stores are among what was left out, since no file can be named after them.
     pub vector_stores_left_out: u64,

@@ -58,7 +58,12 @@ fn import_and_export_are_each_others_inverse() {
     assert_eq!(parsed("out/docstore.json"), parsed("llama/docstore.json"));
     let line = complains(dir, &["export", "store", "out"], 2);
     assert!(line.contains("out is not empty; nothing was written"), "{line}");
-    ok(dir, &["export", "store", "out", "--force"]);
+    fs::write(dir.join("out/chat_store.json"), "{}").unwrap();
+    let said = ok(dir, &["export", "store", "out", "--force"]);
+    let removed =
+        "removed: chat_store.json: LlamaIndex would load it, and the store has nothing for it\n";
+    assert!(said.ends_with(removed), "{said}");
+    assert!(!dir.join("out/chat_store.json").exists());
     let names = fs::read_dir(dir.join("out")).unwrap().map(|e| e.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_str().unwrap().starts_with('.')));
 
