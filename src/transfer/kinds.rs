@@ -11,14 +11,15 @@
 //! graph_store.json            graph store
 //! property_graph_store.json   property graph store
 //! chat_store.json             chat store
-//! anything else               as its first key says; a vector store {ns}__{name} belongs to ns
+//! anything else               as its first key says; a vector store {ns}__{name} belongs to ns;
+//!                             key-value if its first collection begins as an ingestion cache's
 //! ```
 
 use std::io::Read;
 
 use super::files::FileNames;
-use crate::kv::Text;
-use crate::kv::json::{JsonReader, Next};
+use crate::kv::json::{JsonReader, Next, StreamError};
+use crate::kv::{Text, Value};
 
 /// The namespace of a vector store that was given none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -118,8 +119,9 @@ impl FileKind {
         let Some(first) = json.key().map_err(|_| NO_KEY)? else {
             return Err("its name is none of LlamaIndex's, and the dictionary in it is empty");
         };
-        let first = first.as_str().unwrap_or_default();
-        FileKind::of_first_key(name, first).ok_or("it begins with no key of LlamaIndex's")
+        let known = FileKind::of_first_key(name, first.as_str().unwrap_or_default());
+        let cache = || begins_as_cache(&mut json).then_some(FileKind::KeyValue);
+        known.or_else(cache).ok_or("it begins with no key of LlamaIndex's")
     }
 
     fn of_first_key(name: &str, first: &str) -> Option<FileKind> {
@@ -153,6 +155,23 @@ impl FileKind {
             FileKind::Context => "storage context",
         }
     }
+}
+
+/// True if the collection that comes next begins as that of an ingestion cache: `{key: {"nodes":
+/// [node, ..]}}`. Its name says nothing, since caches may have any.
+fn begins_as_cache(json: &mut JsonReader<impl Read>) -> bool {
+    let mut first_node = || -> Result<Option<Value>, StreamError> {
+        if !json.enter()? || json.key()?.is_none() || !json.enter()? {
+            return Ok(None);
+        }
+        let is_entry = json.key()?.is_some_and(|key| key == "nodes");
+        if !is_entry || json.peek()? != Next::List || !json.enter()? || !json.item()? {
+            return Ok(None);
+        }
+        json.value().map(Some)
+    };
+    let is_node = |node: &Value| node.get("__data__").is_some() && node.get("__type__").is_some();
+    first_node().is_ok_and(|node| node.as_ref().is_some_and(is_node))
 }
 
 /// What a collection of a key-value file holds, by its name.
@@ -236,6 +255,7 @@ mod tests {
 
     #[test]
     fn else_the_first_key_does() {
+        let key_value = || Some(FileKind::KeyValue);
         for (name, text, kind) in [
             ("d.json", r#"{"docstore/ref_doc_info": {"#, Some(FileKind::KeyValue)),
             ("title__v.json", r#"{"embedding_dict"#, None),
@@ -243,6 +263,11 @@ mod tests {
             ("g.json", r#" {"graph_dict" : {}}"#, Some(FileKind::Graph)),
             ("x.json", r#"{"doc_store": 1}"#, Some(FileKind::Context)),
             ("package.json", r#"{"name": 1}"#, None),
+            ("c", r#"{"mine": {"k": {"nodes": [{"__data__": {}, "__type__": "1"}, "#, key_value()),
+            ("c", r#"{"mine": {"k": {"nodes": [{"__data__": {}}]}}}"#, None),
+            ("c", r#"{"mine": {"k": {"nodes": {"__data__": {}, "__type__": "1"}}}}"#, None),
+            ("c", r#"{"mine": {"k": {"edges": [{"__data__": {}, "__type__": "1"}]}}}"#, None),
+            ("c", r#"{"mine": [{"k": {"nodes": [{"__data__": {}, "__type__": "1"}]}}]}"#, None),
             ("list.json", "[]", None),
             ("empty.json", "", None),
         ] {

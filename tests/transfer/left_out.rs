@@ -303,3 +303,14 @@ fn an_export_says_what_it_has_no_file_for() {
     assert_eq!(written, ["d", "plain/chats", "plain/nodes", "plain/order", "plain/rows"]);
     assert_eq!(docs.get("d").and_then(|d| d.get("k")), Some(&Value::Int(1)));
 }
+
+/// Goal: an ingestion cache with a file name and a collection of its own is taken, and comes back.
+#[test]
+fn a_cache_of_any_name_is_found() {
+    let text = r#"{"mine": {"k": {"nodes": [{"__data__": {"id_": "a"}, "__type__": "1"}]},
+        "l": {"nodes": []}}}"#;
+    let kv = memory();
+    let report = import(&Files::of(&[("mycache", text)]), &kv, ImportOptions::new()).unwrap();
+    assert_eq!((report.records(), report.files[0].kind), (2, "key-value store"));
+    assert_eq!(parse(&exported(&kv).files["llama_cache"]), parse(text.as_bytes()));
+}
