@@ -21,11 +21,12 @@ impl Db {
         self.inner.core.stats()
     }
 
-    /// Gives back all the space that can be had, now: every segment with something dead in it is
+    /// Gives back the space that can be had, now: every segment with something dead in it is
     /// compacted, and every one of whose values enough would be stored smaller as their collections
-    /// are configured now ([`Db::configure`]), whatever the options say. Writes and reads go on
-    /// meanwhile. While compaction is paused this waits until it is resumed or cancelled, or the
-    /// store is closed.
+    /// are configured now ([`Db::configure`]), whatever the options say. A full segment that is
+    /// still as it was written goes when a hundredth of it comes back: with it goes its part of the
+    /// change feed ([`Db::changes_since`]). Writes and reads go on meanwhile. While compaction is
+    /// paused this waits until it is resumed or cancelled, or the store is closed.
     ///
     /// # Errors
     ///
