@@ -54,7 +54,7 @@ fn backup_and_restore_say_what_they_did() {
     assert_eq!(shown["segments_linked"], 0, "{out}");
     assert!(verified(&dir.join("restored")) == wanted);
     let (_, err) = run(dir, &["restore", "backup", "restored"], 2);
-    assert!(err.contains("not empty"), "{err}");
+    assert!(err.contains("there is a store in"), "{err}");
     let (_, err) = run(dir, &["backup", "store", "store"], 2);
     assert!(err.contains("lies within the directory of the store itself"), "{err}");
     let (_, err) = run(dir, &["backup", "nowhere", "backup"], 2);
