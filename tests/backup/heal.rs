@@ -187,6 +187,23 @@ fn a_damaged_list_of_a_later_state_is_left_alone() {
         later.extend(earlier.iter().filter(|(path, _)| path.starts_with(STORE)).map(pair));
         all.push(later);
     }
+    // Another copy of the store, with other records under the same numbers: fewer, as many, more.
+    for records in [1, 10, 200] {
+        let store = earlier.iter().filter(|(path, _)| path.starts_with(STORE));
+        let moved = |(path, bytes): (&PathBuf, &Vec<u8>)| {
+            (Path::new(TARGET).join(path.strip_prefix(STORE).unwrap()), bytes.clone())
+        };
+        let mut files: Files = store.clone().map(pair).chain(store.map(moved)).collect();
+        files.remove(&Path::new(TARGET).join("CHECKPOINT"));
+        let disk = SimVfs::with_files(&files);
+        for (dir, records, value) in [(TARGET, records, b"mine"), (STORE, 100, b"ours")] {
+            let db = options(&disk).open(dir).unwrap();
+            for key in 0..records {
+                db.put("c", &[key], value).unwrap();
+            }
+        }
+        all.push(disk.snapshot());
+    }
     for (n, mut files) in all.into_iter().enumerate() {
         files.get_mut(&Path::new(TARGET).join("MANIFEST")).unwrap()[20] ^= 1;
         let disk = SimVfs::with_files(&files);

@@ -123,8 +123,13 @@ impl<'a> Target<'a> {
             };
             let Some(found) = self.open(&self.dir.join(file_name(id)))? else { continue };
             let len = self.len_of(&*found, id)?;
-            let is_alike = len <= here.len && self.starts_alike(&*found, &here.segment, len)?;
-            if !is_alike && (len > here.len || self.has_whole_frames(&found, id, len)?) {
+            if len > here.len {
+                return Ok(false);
+            }
+            let is_alike = self.starts_alike(&*found, &here.segment, len)?;
+            // As far as its frames are whole they tell whose records they are.
+            let whole = if is_alike { 0 } else { self.whole_len(&found, id, len)? };
+            if !self.starts_alike(&*found, &here.segment, whole)? {
                 return Ok(false);
             }
             has_one |= is_alike;
@@ -288,13 +293,21 @@ impl<'a> Target<'a> {
         id: u64,
         len: u64,
     ) -> Result<bool, BackupError> {
+        Ok(self.whole_len(found, id, len)? == len)
+    }
+
+    /// How far the file begins with the header of segment `id` and whole frames, up to `len`; 0 if
+    /// with no such header.
+    fn whole_len(&self, found: &Arc<dyn File>, id: u64, len: u64) -> Result<u64, BackupError> {
         let name = file_name(id);
         let bytes = self.read(&**found, &name, 0, SEGMENT_HEADER_LEN)?;
-        let Ok((header, salt)) = SegmentHeader::decode(&bytes) else { return Ok(false) };
+        let header = SegmentHeader::decode(&bytes).ok().filter(|(header, _)| header.id == id);
+        let Some((header, salt)) = header else { return Ok(0) };
         let segment = Segment::new(&header, 0, salt, self.dir.join(name), Arc::clone(found));
-        match walk_frames(&segment, len, |_, _| {}) {
-            Err(BackupError::Damaged(_)) => Ok(false),
-            walked => walked.map(|()| header.id == id),
+        let mut end = SEGMENT_HEADER_LEN;
+        match walk_frames(&segment, len, |_, next| end = next) {
+            Ok(()) | Err(BackupError::Damaged(_)) => Ok(end),
+            Err(e) => Err(e),
         }
     }
 
